@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// The VMM's memory, seen from one of its threads. Everything here may sleep.
+#pragma once
+
+#include <type_traits>
+#include "host/result.h"
+#include "host/seam.h"
+#include "host/types.h"
+
+namespace kvmpp::host
+{
+
+inline Result<> user_read(void *to, Hva from, usize size)
+{
+	if (kvmpp_user_read(to, from.value, size))
+		return fail(EFAULT);
+	return {};
+}
+
+inline Result<> user_write(Hva to, const void *from, usize size)
+{
+	if (kvmpp_user_write(to.value, from, size))
+		return fail(EFAULT);
+	return {};
+}
+
+// A whole struct, copied once. EFAULT.
+template <class T>
+Result<T> user_get(Hva from)
+{
+	static_assert(std::is_trivially_copyable_v<T>);
+	T value;
+	TRY(user_read(&value, from, sizeof(value)));
+	return value;
+}
+
+template <class T>
+Result<> user_put(Hva to, const T &value)
+{
+	static_assert(std::is_trivially_copyable_v<T>);
+	return user_write(to, &value, sizeof(value));
+}
+
+// A page of user memory, referenced for its lifetime.
+class UserPage {
+    public:
+	UserPage(UserPage &&other)
+		: page_{other.page_}, held_{std::exchange(other.held_, false)}, dirty_{other.dirty_}
+	{
+	}
+	~UserPage()
+	{
+		if (held_)
+			kvmpp_user_page_put(&page_, dirty_);
+	}
+
+	// EFAULT: nothing usable is mapped there; EAGAIN: it changed meanwhile; EINTR: a signal
+	// came first.
+	static Result<UserPage> get(Hva address, bool write)
+	{
+		UserPage page;
+		TRY(result_of(kvmpp_user_page_get(address.value, write, &page.page_)));
+		page.held_ = true;
+		return page;
+	}
+
+	// A guest may write to it from now on.
+	void will_be_dirty() { dirty_ = true; }
+
+	Pfn pfn() const { return {page_.pfn}; }
+	bool writable() const { return page_.writable; }
+	bool is_device() const { return page_.device; }
+
+    private:
+	UserPage() = default;
+
+	kvmpp_user_page page_{};
+	bool held_ = false, dirty_ = false;
+};
+
+} // namespace kvmpp::host

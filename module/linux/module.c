@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Loading and unloading. */
+#include <linux/module.h>
+#include <linux/preempt.h>
+#include "api/entry.h"
+#include "host/seam.h"
+#include "linux/parts.h"
+
+static int minor = -1;
+module_param(minor, int, 0444);
+MODULE_PARM_DESC(minor, "minor number of /dev/kvmpp; -1 (default): any");
+
+static bool exclusive = true;
+module_param(exclusive, bool, 0444);
+MODULE_PARM_DESC(exclusive, "keep VT-x from the first VM to the last (default); 0: only while a vCPU runs");
+
+static bool force_emulation;
+module_param(force_emulation, bool, 0644);
+MODULE_PARM_DESC(force_emulation, "for tests: VMs that are created while it is 1 run in the instruction emulator alone");
+
+int kvmpp_force_emulation(void)
+{
+	return READ_ONCE(force_emulation);
+}
+
+/* Read by `kvmpp status`: the mitigations that the world switch applies on this host. */
+static int show_mitigations(char *buffer, const struct kernel_param *parameter)
+{
+	static const struct {
+		enum kvmpp_mitigation bit;
+		const char *name;
+	} names[] = {
+		{ KVMPP_L1TF_FLUSH_COND, "l1tf-flush-conditional" },
+		{ KVMPP_L1TF_FLUSH_ALWAYS, "l1tf-flush-always" },
+		{ KVMPP_L1TF_FLUSH_MSR, "l1tf-flush-by-msr" },
+		{ KVMPP_CLEAR_CPU_BUFFERS, "verw" },
+		{ KVMPP_CLEAR_CPU_BUFFERS_MMIO, "verw-mmio" },
+		{ KVMPP_SPEC_CTRL, "spec-ctrl" },
+		{ KVMPP_RSB_FILL, "rsb-fill" },
+		{ KVMPP_RSB_FILL_ONE, "rsb-fill-one" },
+		{ KVMPP_CLEAR_BRANCH_HISTORY, "bhb-clear" },
+		{ KVMPP_IBPB_ON_SWITCH, "ibpb-switch" },
+		{ KVMPP_IBPB_ON_USER_EXIT, "ibpb-user-exit" },
+		{ KVMPP_SMALL_CODE_PAGES, "small-code-pages" },
+	};
+	const __u32 active = kvmpp_mitigations();
+	int length = 0;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(names); i++)
+		if (active & names[i].bit)
+			length += sysfs_emit_at(buffer, length, "%s%s", length ? " " : "",
+						names[i].name);
+	return length + sysfs_emit_at(buffer, length, "%s\n", length ? "" : "none");
+}
+
+static const struct kernel_param_ops mitigations_operations = { .get = show_mitigations };
+module_param_cb(mitigations, &mitigations_operations, NULL, 0444);
+MODULE_PARM_DESC(mitigations, "speculation mitigations in force around guest entry and exit");
+
+static int __init kvmpp_init(void)
+{
+	int error;
+
+	kvmpp_memory_init();
+	error = kvmpp_user_return_init();
+	if (error)
+		return error;
+	error = kvmpp_start(exclusive);
+	if (error)
+		goto no_core;
+	error = kvmpp_power_init();
+	if (error)
+		goto no_power;
+	preempt_notifier_inc();
+	kvmpp_debugfs_init();
+	/* Last: from here VMs can be created. */
+	error = kvmpp_device_register(minor);
+	if (error)
+		goto no_device;
+	return 0;
+
+no_device:
+	kvmpp_debugfs_exit();
+	preempt_notifier_dec();
+	kvmpp_power_exit();
+no_power:
+	kvmpp_stop();
+no_core:
+	kvmpp_user_return_exit();
+	return error;
+}
+
+/* Every descriptor holds the module, so no VM is left. */
+static void __exit kvmpp_exit(void)
+{
+	kvmpp_device_unregister();
+	kvmpp_debugfs_exit();
+	preempt_notifier_dec();
+	kvmpp_power_exit();
+	kvmpp_stop();
+	kvmpp_user_return_exit();
+}
+
+module_init(kvmpp_init);
+module_exit(kvmpp_exit);
+
+MODULE_LICENSE("GPL");
+MODULE_DESCRIPTION("KVM API on Intel VT-x, as a module of its own");
+MODULE_VERSION(KVMPP_VERSION);
