@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// ioctls of a VM's descriptor. KVM API, chapter 4, "vm ioctls". Interrupts: vm_irq.cpp.
+#include <linux/kvm.h>
+#include "api/entry.h"
+#include "api/hypervisor.h"
+#include "api/msr_filter.h"
+#include "api/statistics.h"
+#include "api/user.h"
+#include "api/vm_irq.h"
+#include "machine/vm.h"
+
+namespace kvmpp::api
+{
+namespace
+{
+
+using machine::Vm;
+
+Result<> set_boot_cpu(Vm &vm, unsigned long id)
+{
+	return vm.set_bsp(id);
+}
+
+Result<> get_clock(Vm &vm, kvm_clock_data &data)
+{
+	data.clock = vm.clock.now();
+	data.flags = vm.clock.stable() ? KVM_CLOCK_TSC_STABLE : 0;
+	return {};
+}
+
+Result<> set_clock(Vm &vm, const kvm_clock_data &data)
+{
+	if (data.flags & ~u32{KVM_CLOCK_TSC_STABLE})
+		return fail(EINVAL);
+	vm.clock.set(data.clock);
+	vm.request_all(machine::Request::clock);
+	return {};
+}
+
+Result<> ioeventfd(Vm &vm, const kvm_ioeventfd &request)
+{
+	return request.flags & KVM_IOEVENTFD_FLAG_DEASSIGN ? vm.ioeventfds.deassign(request)
+							   : vm.ioeventfds.assign(request);
+}
+
+Result<> set_identity_map(Vm &vm, unsigned long argument)
+{
+	return with_input<u64>(argument, [&](u64 address) { return vm.set_identity_map_address(address); });
+}
+
+// KVM_ENABLE_CAP: what a VM does only if its VMM asks.
+Result<> enable_capability(Vm &vm, const kvm_enable_cap &request)
+{
+	if (request.flags)
+		return fail(EINVAL);
+	switch (request.cap) {
+	case KVM_CAP_SPLIT_IRQCHIP: return vm.split_irqchip(request.args[0]);
+	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: return vm.memory_map.set_manual_protect(request.args[0]);
+	case KVM_CAP_X2APIC_API: return vm.set_x2apic_api(request.args[0]);
+	case KVM_CAP_EXCEPTION_PAYLOAD:
+		return vm.change_options([&](auto &options) { options.exception_payload = request.args[0]; });
+	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
+		return vm.change_options([&](auto &options) { options.triple_fault_event = request.args[0]; });
+	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
+		if (request.args[0] & ~u64{1})
+			return fail(EINVAL);
+		return vm.change_options(
+			[&](auto &options) { options.exit_on_emulation_failure = request.args[0]; });
+	case KVM_CAP_X86_USER_SPACE_MSR:
+		if (request.args[0] & ~u64{user_msr_reasons})
+			return fail(EINVAL);
+		return vm.change_options([&](auto &options) {
+			options.user_msr_reasons = static_cast<u8>(request.args[0]);
+		});
+	default: return fail(EINVAL);
+	}
+}
+
+long ioctl(Vm &vm, unsigned int command, unsigned long argument)
+{
+	switch (command) {
+	case KVM_CHECK_EXTENSION: return check_extension(static_cast<long>(argument));
+	case KVM_ENABLE_CAP:
+		return to_long(with_input<kvm_enable_cap>(
+			argument, [&](const auto &request) { return enable_capability(vm, request); }));
+	case KVM_REGISTER_COALESCED_MMIO:
+		return to_long(with_input<kvm_coalesced_mmio_zone>(
+			argument, [&](const auto &zone) { return vm.coalesced.add(zone); }));
+	case KVM_UNREGISTER_COALESCED_MMIO:
+		return to_long(with_input<kvm_coalesced_mmio_zone>(
+			argument, [&](const auto &zone) { return vm.coalesced.remove(zone); }));
+	case KVM_CREATE_VCPU: return to_long(vm.create_vcpu(argument));
+	case KVM_SET_USER_MEMORY_REGION:
+		return to_long(with_input<kvm_userspace_memory_region>(
+			argument, [&](const auto &region) { return vm.memory_map.set(region); }));
+	case KVM_GET_DIRTY_LOG:
+		return to_long(with_input<kvm_dirty_log>(argument, [&](const auto &log) {
+			return vm.memory_map.get_dirty_log(log.slot, Hva{log.padding2});
+		}));
+	case KVM_CLEAR_DIRTY_LOG:
+		return to_long(with_input<kvm_clear_dirty_log>(
+			argument, [&](const auto &request) { return vm.memory_map.clear_dirty_log(request); }));
+	case KVM_SET_TSS_ADDR: return to_long(vm.set_tss_address(argument));
+	case KVM_SET_IDENTITY_MAP_ADDR: return to_long(set_identity_map(vm, argument));
+	case KVM_SET_BOOT_CPU_ID: return to_long(set_boot_cpu(vm, argument));
+	case KVM_GET_CLOCK:
+		return to_long(with_output<kvm_clock_data>(
+			argument, [&](auto &data) { return get_clock(vm, data); }));
+	case KVM_SET_CLOCK:
+		return to_long(with_input<kvm_clock_data>(
+			argument, [&](const auto &data) { return set_clock(vm, data); }));
+	case KVM_X86_SET_MSR_FILTER:
+		return to_long(with_input<kvm_msr_filter>(
+			argument, [&](const auto &filter) { return set_msr_filter(vm, filter); }));
+	case KVM_GET_TSC_KHZ: return vm.tsc_khz();
+	case KVM_SET_TSC_KHZ:
+		return argument >> 32 ? -EINVAL : to_long(vm.set_tsc_khz(static_cast<u32>(argument)));
+	case KVM_GET_STATS_FD: return to_long(statistics_file(vm));
+	case KVM_IOEVENTFD:
+		return to_long(with_input<kvm_ioeventfd>(
+			argument, [&](const auto &request) { return ioeventfd(vm, request); }));
+	default: return vm_irq_ioctl(vm, command, argument);
+	}
+}
+
+} // namespace
+} // namespace kvmpp::api
+
+extern "C" {
+
+long kvmpp_vm_ioctl(void *owner, unsigned int command, unsigned long argument)
+{
+	auto &vm = *static_cast<kvmpp::machine::Vm *>(owner);
+	// A VM's memory is that of one address space; in another, nothing here means what it says.
+	if (!vm.is_current_mm())
+		return -EIO;
+	return kvmpp::api::ioctl(vm, command, argument);
+}
+
+void kvmpp_vm_release(void *vm)
+{
+	static_cast<kvmpp::machine::Vm *>(vm)->put();
+}
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "machine/guest_memory.h"
+
+#include <algorithm>
+
+namespace kvmpp::machine
+{
+
+// Calls copy(slot, place, offset, bytes) for each piece that lies in one page.
+template <class Copy>
+Result<> GuestMemory::by_page(Gpa address, usize size, Copy &&copy) const
+{
+	ReadSection section{reader_};
+	const SlotTable &slots = map_.read(section);
+	for (usize done = 0; done < size;) {
+		const Gpa place = address + done;
+		const usize bytes = std::min<usize>(size - done, page_size - place.offset());
+		const MemorySlot *slot = slots.find(frame_of(place));
+		if (!slot)
+			return fail(EFAULT);
+		TRY(copy(*slot, place, done, bytes));
+		done += bytes;
+	}
+	return {};
+}
+
+Result<> GuestMemory::read(Gpa address, void *data, usize size) const
+{
+	const auto copy = [data](const MemorySlot &slot, Gpa from, usize offset, usize bytes) {
+		return host::user_read(static_cast<u8 *>(data) + offset, slot.hva_of(from), bytes);
+	};
+	return by_page(address, size, copy);
+}
+
+Result<> GuestMemory::write(Gpa address, const void *data, usize size) const
+{
+	const auto copy = [data](const MemorySlot &slot, Gpa to, usize offset, usize bytes) -> Result<> {
+		if (slot.read_only())
+			return fail(EFAULT);
+		TRY(host::user_write(slot.hva_of(to), static_cast<const u8 *>(data) + offset, bytes));
+		slot.mark_dirty(frame_of(to));
+		return {};
+	};
+	return by_page(address, size, copy);
+}
+
+bool GuestMemory::is_ram(Gpa address) const
+{
+	ReadSection section{reader_};
+	return map_.read(section).find(frame_of(address)) != nullptr;
+}
+
+bool GuestMemory::is_writable(Gpa address) const
+{
+	ReadSection section{reader_};
+	const MemorySlot *slot = map_.read(section).find(frame_of(address));
+	return slot && !slot->read_only();
+}
+
+x86::Replaced GuestMemory::compare_exchange(Gpa address, unsigned size, u64 &expected, u64 desired) const
+{
+	ReadSection section{reader_};
+	const MemorySlot *slot = map_.read(section).find(frame_of(address));
+	if (!slot || slot->read_only())
+		return x86::Replaced::not_writable;
+	switch (kvmpp_user_compare_exchange(slot->hva_of(address).value, size, &expected, desired)) {
+	case 0: slot->mark_dirty(frame_of(address)); return x86::Replaced::yes;
+	case -EAGAIN: return x86::Replaced::changed_meanwhile;
+	default: return x86::Replaced::not_writable;
+	}
+}
+
+bool GuestMemory::read_entry(Gpa address, unsigned size, u64 &entry) const
+{
+	entry = 0;
+	return read(address, &entry, size).has_value();
+}
+
+} // namespace kvmpp::machine

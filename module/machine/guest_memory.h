@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// The guest's RAM as its own vCPU thread reads and writes it: by guest-physical address, through the
+// VMM's mapping. May sleep for the VMM's pages.
+#pragma once
+
+#include "host/user_memory.h"
+#include "machine/memory_map.h"
+#include "x86/paging.h"
+
+namespace kvmpp::machine
+{
+
+class GuestMemory {
+    public:
+	GuestMemory(const MemoryMap &map, Reader &reader) : map_{map}, reader_{reader} {}
+
+	// All of the bytes, or EFAULT: some of them are not in RAM, or the VMM unmapped it.
+	Result<> read(Gpa address, void *data, usize size) const;
+	Result<> write(Gpa address, const void *data, usize size) const;
+	template <class T>
+	Result<T> read(Gpa address) const
+	{
+		T value;
+		TRY(read(address, &value, sizeof(value)));
+		return value;
+	}
+
+	// Whether RAM answers a read there, or takes a write.
+	bool is_ram(Gpa address) const;
+	bool is_writable(Gpa address) const;
+
+	// Of naturally aligned 1, 2, 4 or 8 bytes; `expected` receives what was there.
+	x86::Replaced compare_exchange(Gpa address, unsigned size, u64 &expected, u64 desired) const;
+
+	// x86::PageTableMemory
+	bool read_entry(Gpa address, unsigned size, u64 &entry) const;
+	x86::Replaced replace_entry(Gpa address, unsigned size, u64 expected, u64 desired) const
+	{
+		return compare_exchange(address, size, expected, desired);
+	}
+
+    private:
+	template <class Copy>
+	Result<> by_page(Gpa address, usize size, Copy &&copy) const;
+
+	const MemoryMap &map_;
+	Reader &reader_;
+};
+
+} // namespace kvmpp::machine

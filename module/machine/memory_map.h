@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Memory slots: which guest-physical frames are which part of the VMM's memory, and which of them were
+// written. KVM API, KVM_SET_USER_MEMORY_REGION, KVM_GET_DIRTY_LOG.
+#pragma once
+
+#include <linux/kvm.h>
+#include "host/memory.h"
+#include "machine/dirty_bitmap.h"
+#include "machine/published.h"
+
+namespace kvmpp::machine
+{
+
+struct MemorySlot {
+	Gfn base{};
+	u64 frames = 0;
+	Hva hva{};
+	u32 id = 0;
+	u32 flags = 0;
+	// Being deleted: nobody maps or accesses it any more, but changes of the VMM's mappings still
+	// concern what is left of it in the tables.
+	bool leaving = false;
+	DirtyLog dirty{}; // while KVM_MEM_LOG_DIRTY_PAGES is set
+
+	Gfn end() const { return base + frames; }
+	bool contains(Gfn gfn) const { return gfn >= base && gfn < end(); }
+	Hva hva_of(Gpa address) const { return hva + (address - base.address()); }
+	Hva hva_end() const { return hva + frames * page_size; }
+	bool read_only() const { return flags & KVM_MEM_READONLY; }
+	void mark_dirty(Gfn gfn) const
+	{
+		if (dirty)
+			dirty->set(gfn - base);
+	}
+};
+
+// The slots of a VM, in the order of their frames.
+class SlotTable {
+    public:
+	explicit SlotTable(host::Array<MemorySlot> slots) : slots_{std::move(slots)} {}
+
+	// nullptr: no memory there, or none any more.
+	const MemorySlot *find(Gfn gfn) const;
+	const MemorySlot *find_id(u32 id) const;
+	std::span<const MemorySlot> all() const { return slots_.span(); }
+
+    private:
+	host::Array<MemorySlot> slots_;
+};
+
+class MemoryMap : host::Pinned {
+    public:
+	static constexpr u32 max_slots = 32764;
+
+	// Who keeps translations of slots; called without a spinlock, and may sleep.
+	class Listener {
+	    public:
+		// No reader can bring its translations back: they have to go.
+		virtual void slot_removed(const MemorySlot &slot) = 0;
+		// Writes to these pages of it must be noticed from now on.
+		virtual void protect(Gfn start, Gfn end) = 0;
+		// The same for those whose bits are set, of 64 pages from `first` on, without a flush...
+		virtual void protect_masked(Gfn first, u64 mask) = 0;
+		// ...and the flush for all of them.
+		virtual void flush_protected() = 0;
+
+	    protected:
+		~Listener() = default;
+	};
+
+	static Result<host::Own<SlotTable>> empty_table();
+	MemoryMap(host::Own<SlotTable> table, Readers &readers, Listener &listener)
+		: readers_{readers}, listener_{listener}, table_{std::move(table)}
+	{
+	}
+
+	// Creates, changes, moves or deletes (size 0) one slot. EINVAL: a field that is not allowed;
+	// EEXIST: overlaps another slot; ENOMEM. May sleep. After it returns no vCPU uses the slot
+	// as it was before.
+	Result<> set(const kvm_userspace_memory_region &region);
+
+	// Copies the slot's dirty bits to the VMM. They start anew unless clearing is manual. EINVAL,
+	// ENOENT: no such log; EFAULT.
+	Result<> get_dirty_log(u32 slot, Hva bitmap);
+	// Manual: forgets the bits that the VMM's bitmap has set, of pages [first, first + count).
+	Result<> clear_dirty_log(const kvm_clear_dirty_log &request);
+	// KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2. EINVAL.
+	Result<> set_manual_protect(u64 flags);
+
+	template <class Section>
+	const SlotTable &read(const Section &section) const
+	{
+		return table_.read(section);
+	}
+
+    private:
+	Result<> check(const kvm_userspace_memory_region &region) const;
+	Result<> change(const MemorySlot &found, MemorySlot wanted);
+	void replace(host::Own<SlotTable> fresh);
+	Result<const MemorySlot *> find_logged(u32 id) const;
+	bool starts_all_set() const { return manual_ & KVM_DIRTY_LOG_INITIALLY_SET; }
+
+	Readers &readers_;
+	Listener &listener_;
+	host::Mutex lock_;
+	Published<SlotTable> table_;
+	u64 manual_ = 0; // KVM_DIRTY_LOG_* flags
+};
+
+} // namespace kvmpp::machine

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// One virtual machine: the owner of its memory, its devices and its vCPUs. It lives until the last
+// descriptor of it or of one of its vCPUs is closed.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <linux/kvm.h>
+#include "machine/clock.h"
+#include "machine/coalesced.h"
+#include "machine/hypervisor.h"
+#include "machine/io_bus.h"
+#include "machine/ioeventfd.h"
+#include "machine/interrupts.h"
+#include "machine/irqfd.h"
+#include "machine/memory_map.h"
+#include "machine/msr_filter.h"
+#include "machine/options.h"
+#include "machine/vcpu_set.h"
+#include "mmu/ept.h"
+#include "mmu/invalidation.h"
+
+namespace kvmpp::machine
+{
+
+class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
+    public:
+	// The calling thread's address space becomes the VM's. EBUSY: another hypervisor holds VT-x;
+	// ENOMEM. One reference belongs to the caller.
+	static Result<Vm *> create(Hypervisor &hypervisor);
+
+	void get() { references_.fetch_add(1, std::memory_order_relaxed); }
+	// Destroys the VM with the last reference. May sleep.
+	void put();
+
+	Hypervisor &hypervisor;
+	// A test wants every instruction executed in software.
+	const bool emulated = kvmpp_force_emulation();
+	// Whether the run loop has to ask what a guest's state wants.
+	const bool may_need_software = emulated || !hypervisor.unrestricted();
+	Readers readers;
+	MemoryMap memory_map;
+	IoBus ports, mmio;
+	IoEventFds ioeventfds{ports, mmio};
+	CoalescedWrites coalesced;
+	Clock clock;
+	VcpuSet vcpus;
+	Interrupts interrupts; // goes before the vCPUs that its timers deliver to
+	IrqFds irqfds{interrupts};
+	VmStatistics statistics;
+
+	// Whether the caller runs in the VM's address space; every ioctl asks.
+	bool is_current_mm() const { return kvmpp_mm_is_current(&mm_watch_); }
+
+	// KVM_CREATE_VCPU: a descriptor for a new vCPU. EINVAL: id; EEXIST; ENOMEM, EMFILE, ENFILE.
+	Result<long> create_vcpu(u64 id);
+	// KVM_SET_BOOT_CPU_ID. EBUSY: vCPUs exist; EINVAL: no id of a vCPU.
+	Result<> set_bsp(u64 id);
+
+	// KVM_CREATE_IRQCHIP, KVM_CAP_SPLIT_IRQCHIP: before the first vCPU, or EINVAL; else as
+	// Interrupts says.
+	Result<> create_irqchip();
+	Result<> split_irqchip(u64 pins);
+	Result<> create_pit(bool speaker);
+
+	// KVM_ENABLE_CAP: change(VmOptions &) of what options() answers from now on.
+	template <class Change>
+	Result<> change_options(Change &&change)
+	{
+		host::Mutex::Guard guard{lock_};
+		VmOptions changed = options();
+		change(changed);
+		options_ = changed;
+		return {};
+	}
+	VmOptions options() const { return options_.load(std::memory_order_relaxed); }
+
+	// KVM_X86_SET_MSR_FILTER: in force on every vCPU from its next entry on. Without one every MSR
+	// is allowed. x2APIC registers are not subject to it.
+	void set_msr_filter(host::Own<MsrFilter> filter, bool active);
+	// access: as MsrFilter::allows().
+	bool allows_msr(Vcpu &vcpu, u32 index, u32 access) const;
+
+	// KVM_CAP_X2APIC_API. EINVAL: flags that are not.
+	Result<> set_x2apic_api(u64 flags);
+	// IDs in MSIs and in the state of local APICs have 32 bits.
+	bool wide_apic_ids() const { return wide_apic_ids_.load(std::memory_order_relaxed); }
+	// Some vCPU has another xAPIC ID than it was made with.
+	bool apic_ids_changed() const { return apic_ids_changed_.load(std::memory_order_relaxed); }
+	void note_apic_id(const Vcpu &vcpu);
+
+	// A vCPU touched guest-physical memory that its tables do not map, or not for that.
+	enum class Touch : u8 { read, write, fetch };
+	enum class Fault : u8 { mapped, no_memory_there, retry, blocked };
+	// Maps the page, or says that nothing is there (a device, perhaps). EFAULT: the VMM's memory
+	// is not accessible; EINTR, ENOMEM, EHWPOISON. May sleep.
+	Result<Fault> handle_fault(Vcpu &vcpu, const ReadSection &section, Gpa address, Touch how);
+	u64 ept_pointer() const { return ept_.pointer(); }
+
+	// KVM_SET_TSS_ADDR, KVM_SET_IDENTITY_MAP_ADDR: pages that the guest does not use, for
+	// processors without unrestricted guests. EINVAL: not there, or (identity map) too late.
+	Result<> set_tss_address(u64 address);
+	Result<> set_identity_map_address(u64 address);
+
+	// The page directory with which such a processor runs a guest without paging.
+	Gpa identity_map() const { return identity_map_; }
+
+	u32 bsp() const { return bsp_; }
+	s32 creator() const { return creator_; }
+	// The TSCs of all vCPUs start together, from zero, with the VM.
+	u64 first_tsc() const { return first_tsc_; }
+	// The offset that makes this TSC read `value` now. A VMM that restores its vCPUs one by one
+	// means one TSC for all: values that differ by the time it took get one offset.
+	u64 tsc_offset_for(const GuestTsc &tsc, u64 value);
+	// The rate that new vCPUs get. EINVAL: the processor cannot.
+	u32 tsc_khz() const { return tsc_khz_.load(std::memory_order_relaxed); }
+	Result<> set_tsc_khz(u32 khz);
+
+	// mmu::TlbFlusher: every vCPU that runs leaves its guest before this returns.
+	void flush_all() override;
+	void request_all(Request what);
+
+	int invalidate_begin(Hva start, Hva end, bool may_block);
+	void invalidate_end();
+	bool young(Hva start, Hva end, bool clear);
+
+	// What cannot fail is made from what could.
+	struct Parts {
+		host::Own<SlotTable> slots;
+		host::Own<IoTable> ports, mmio;
+		host::Own<RoutingTable> routes;
+		host::Own<MsrFilter> msr_filter;
+		host::Page coalesced, ept_root;
+		host::Page identity; // without unrestricted guests
+	};
+	Vm(Hypervisor &hypervisor, Parts parts);
+	~Vm();
+
+    private:
+	static mmu::Ept::Features ept_features(const vmx::Capabilities &capabilities);
+	Result<Fault> map_identity(Vcpu &vcpu);
+	Result<Fault> try_map(Vcpu &vcpu, const ReadSection &section, Gpa address, Touch how);
+	mmu::Level level_for(const MemorySlot &slot, Gfn gfn, Touch how) const;
+	void slot_removed(const MemorySlot &slot) override;
+	void protect(Gfn start, Gfn end) override;
+	void protect_masked(Gfn first, u64 mask) override;
+	void flush_protected() override { flush_all(); }
+	void unmap(Gfn start, Gfn end, bool may_yield);
+	template <class Use>
+	void for_each_overlap(Hva start, Hva end, Use &&use);
+
+	std::atomic<u32> references_{1};
+	void *debugfs_ = nullptr;
+	kvmpp_counters counters_ = statistics.counters();
+	const u64 first_tsc_ = kvmpp_tsc();
+	host::Locked<std::optional<u64>> restored_tsc_offset_;
+	std::atomic<u32> tsc_khz_{kvmpp_tsc_khz()};
+	const s32 creator_ = kvmpp_process_id();
+	const bool small_code_pages_ = hypervisor.engine().mitigations() & KVMPP_SMALL_CODE_PAGES;
+	bool holds_engine_ = false, watches_mm_ = false, announced_ = false;
+
+	void show_in_debugfs(u64 number);
+	void show_in_debugfs(const Vcpu &vcpu);
+
+	host::Mutex lock_; // creation of vCPUs and devices
+	u32 bsp_ = 0;
+	mmu::Ept ept_;
+	const host::Page identity_;
+	static constexpr u64 default_identity_map = 0xfffbc000;
+	Gpa identity_map_{default_identity_map};
+	mmu::Invalidations invalidations_; // under the EPT lock
+	Reader notifier_reader_;
+	kvmpp_mm_watch mm_watch_;
+	std::atomic<VmOptions> options_{};
+	Published<MsrFilter> msr_filter_;
+	std::atomic<bool> wide_apic_ids_{false}, apic_ids_changed_{false};
+};
+
+} // namespace kvmpp::machine

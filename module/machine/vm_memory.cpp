@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// A VM's memory: faults bring pages in, changes of the VMM's address space and of the slots take
+// them out.
+//
+// Why a page that was looked up can be mapped safely: the invalidation counter is read before the
+// look-up; begin() of an invalidation waits for the table lock, under which the fault checks the
+// counter and maps. So a mapping is made either before begin() removes it, or not at all.
+#include <algorithm>
+#include "host/cpu_mask.h"
+#include "host/user_memory.h"
+#include "machine/vm.h"
+
+namespace kvmpp::machine
+{
+namespace
+{
+
+using mmu::Level;
+
+// Whether a page of that size lies in the slot, at the same offset in guest and host memory.
+bool fits(const MemorySlot &slot, Gfn gfn, Level level)
+{
+	const u64 frames = mmu::frames_of(level);
+	const u64 host_frame = slot.hva.value >> page_shift;
+	if ((slot.base.number ^ host_frame) & (frames - 1))
+		return false;
+	const Gfn first{gfn.number & ~(frames - 1)};
+	return first >= slot.base && first + frames <= slot.end();
+}
+
+} // namespace
+
+// The largest page that the host's own mapping, which does not change while the table lock is held, and
+// the slot have room for.
+Level Vm::level_for(const MemorySlot &slot, Gfn gfn, Touch how) const
+{
+	// Logged pages become dirty one by one; and on some processors a guest that executes from a large
+	// page can take the machine down while the page is split (iTLB multihit, CVE-2018-12207).
+	const bool small = slot.dirty || (how == Touch::fetch && small_code_pages_);
+	if (small)
+		return Level::page_4k;
+	const unsigned host_shift = kvmpp_user_mapping_shift(slot.hva_of(gfn.address()).value);
+	Level level = ept_.largest_level();
+	while (level > Level::page_4k && (mmu::shift_of(level) > host_shift || !fits(slot, gfn, level)))
+		level = mmu::below(level);
+	return level;
+}
+
+Result<Vm::Fault> Vm::try_map(Vcpu &vcpu, const ReadSection &section, Gpa address, Touch how)
+{
+	const bool write = how == Touch::write;
+	const Gfn gfn = frame_of(address);
+	const MemorySlot *slot = memory_map.read(section).find(gfn);
+	// A write to a ROM is a device's.
+	if (!slot || (write && slot->read_only()))
+		return Fault::no_memory_there;
+
+	TRY(vcpu.page_cache.fill());
+	const u64 snapshot = invalidations_.snapshot();
+	const Hva hva = slot->hva_of(address.page());
+	auto found = host::UserPage::get(hva, write);
+	if (!found)
+		return found.error() == Errno{EAGAIN} ? Result<Fault>{Fault::retry}
+						      : std::unexpected{found.error()};
+	host::UserPage &page = *found;
+	// A page that is logged becomes writable with its first write, and by itself.
+	const bool logged = static_cast<bool>(slot->dirty);
+	const bool writable = page.writable() && !slot->read_only() && (write || !logged);
+	if (writable)
+		page.will_be_dirty();
+
+	host::RwLock::ReadGuard guard{ept_.lock()};
+	if (invalidations_.stale(snapshot, hva))
+		return Fault::retry;
+
+	for (Level level = level_for(*slot, gfn, how);; level = mmu::below(level)) {
+		const u64 inside = gfn.number & (mmu::frames_of(level) - 1);
+		const mmu::Mapping mapping{.gfn = gfn - inside,
+			.pfn = page.pfn() - inside,
+			.level = level,
+			.writable = writable,
+			.executable = level == Level::page_4k || !small_code_pages_,
+			.type = page.is_device() ? mmu::MemoryType::uncacheable
+						 : mmu::MemoryType::write_back};
+		switch (ept_.map(vcpu.page_cache, mapping)) {
+		case mmu::Ept::Installed::done:
+			statistics.add(level == Level::page_4k ? VmCounter::mapped_4k
+				       : level == Level::page_2m ? VmCounter::mapped_2m
+								 : VmCounter::mapped_1g);
+			// After the page is writable, so that a writable page is never unmarked for good: see
+			// dirty_log.cpp.
+			if (write)
+				slot->mark_dirty(gfn);
+			return Fault::mapped;
+		case mmu::Ept::Installed::table_in_the_way: break;
+		case mmu::Ept::Installed::page_in_the_way: return Fault::blocked;
+		}
+	}
+}
+
+Result<Vm::Fault> Vm::map_identity(Vcpu &vcpu)
+{
+	TRY(vcpu.page_cache.fill());
+	host::RwLock::ReadGuard guard{ept_.lock()};
+	ept_.map(vcpu.page_cache, {.gfn = frame_of(identity_map_),
+					  .pfn = frame_of(identity_.physical()),
+					  .writable = true});
+	return Fault::mapped;
+}
+
+Result<Vm::Fault> Vm::handle_fault(Vcpu &vcpu, const ReadSection &section, Gpa address, Touch how)
+{
+	for (;;) {
+		const Fault result = TRY(try_map(vcpu, section, address, how));
+		if (result == Fault::no_memory_there && identity_ &&
+			frame_of(address) == frame_of(identity_map_))
+			return map_identity(vcpu);
+		if (result != Fault::blocked)
+			return result;
+		// A large page is mapped read-only, or without the right to execute, or another page
+		// altogether, where this one belongs: it goes. This one comes at once: the walk of the
+		// guest's page tables before the next fetch might bring the large page back, for ever.
+		host::RwLock::WriteGuard guard{ept_.lock()};
+		ept_.unmap(frame_of(address), frame_of(address) + 1);
+	}
+}
+
+void Vm::unmap(Gfn start, Gfn end, bool may_yield)
+{
+	while (start < end) {
+		{
+			host::RwLock::WriteGuard guard{ept_.lock()};
+			start = ept_.unmap(start, end);
+		}
+		if (may_yield)
+			kvmpp_cond_resched();
+	}
+}
+
+void Vm::protect(Gfn start, Gfn end)
+{
+	while (start < end) {
+		{
+			host::RwLock::WriteGuard guard{ept_.lock()};
+			start = ept_.write_protect(start, end);
+		}
+		kvmpp_cond_resched();
+	}
+}
+
+void Vm::protect_masked(Gfn first, u64 mask)
+{
+	host::RwLock::ReadGuard guard{ept_.lock()};
+	ept_.write_protect_masked(first, mask);
+}
+
+void Vm::slot_removed(const MemorySlot &slot)
+{
+	unmap(slot.base, slot.end(), true);
+}
+
+// Calls use(first frame, end) for each part of a slot that shows a part of [start, end).
+template <class Use>
+void Vm::for_each_overlap(Hva start, Hva end, Use &&use)
+{
+	SharedReadSection section{notifier_reader_};
+	for (const MemorySlot &slot : memory_map.read(section).all()) {
+		const Hva first = std::max(start, slot.hva);
+		const Hva last = std::min(end, slot.hva_end());
+		if (first >= last)
+			continue;
+		const u64 skip = (first - slot.hva) >> page_shift;
+		const u64 stop = (last - slot.hva + page_size - 1) >> page_shift;
+		use(slot.base + skip, slot.base + stop);
+	}
+}
+
+int Vm::invalidate_begin(Hva start, Hva end, bool may_block)
+{
+	{
+		host::RwLock::WriteGuard guard{ept_.lock()};
+		invalidations_.begin(start, end);
+	}
+	statistics.add(VmCounter::invalidations);
+	for_each_overlap(start, end,
+		[&](Gfn first, Gfn last) { unmap(first, last, may_block); });
+	return 0;
+}
+
+void Vm::invalidate_end()
+{
+	host::RwLock::WriteGuard guard{ept_.lock()};
+	invalidations_.end();
+}
+
+bool Vm::young(Hva start, Hva end, bool clear)
+{
+	bool result = false;
+	for_each_overlap(start, end, [&](Gfn first, Gfn last) {
+		host::RwLock::WriteGuard guard{ept_.lock()};
+		result |= ept_.young(first, last, clear);
+	});
+	return result;
+}
+
+// Those that are in guest mode leave it before this returns; the others flush before they enter.
+void Vm::flush_all()
+{
+	bool anybody = false;
+	vcpus.for_each([&](Vcpu &vcpu) {
+		vcpu.mailbox.request(Request::flush_ept);
+		anybody |= vcpu.mailbox.cpu_in_guest() >= 0;
+	});
+	if (!anybody)
+		return;
+	host::CpuMask mask;
+	vcpus.for_each([&](Vcpu &vcpu) {
+		if (const int cpu = vcpu.mailbox.cpu_in_guest(); cpu >= 0)
+			mask.add(cpu);
+	});
+	statistics.add(VmCounter::remote_tlb_flushes);
+	kvmpp_cpu_kick_and_wait(mask.words());
+}
+
+} // namespace kvmpp::machine
+
+extern "C" {
+
+int kvmpp_mm_invalidate_begin(void *owner, __u64 start, __u64 end, int may_block)
+{
+	return static_cast<kvmpp::machine::Vm *>(owner)->invalidate_begin({start}, {end}, may_block);
+}
+
+void kvmpp_mm_invalidate_end(void *owner, __u64, __u64)
+{
+	static_cast<kvmpp::machine::Vm *>(owner)->invalidate_end();
+}
+
+int kvmpp_mm_young(void *owner, __u64 start, __u64 end, int clear)
+{
+	return static_cast<kvmpp::machine::Vm *>(owner)->young({start}, {end}, clear);
+}
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// One exit of a guest: why, and its details, each read from the VMCS when a handler first asks.
+#pragma once
+
+#include "machine/vcpu.h"
+#include "vmx/fields.h"
+
+namespace kvmpp::run
+{
+
+using machine::Vcpu;
+
+// What a handler wants next.
+enum class After : u8 {
+	reenter,      // run the guest again
+	exit_to_user, // kvm_run says why
+};
+
+class Exit {
+    public:
+	Exit(Vcpu &vcpu_, vmx::Current vmcs_, vmx::ExitReasonField reason_)
+		: vcpu{vcpu_}, vmcs{vmcs_}, reason{reason_}
+	{
+	}
+
+	Vcpu &vcpu;
+	const vmx::Current vmcs;
+	const vmx::ExitReasonField reason;
+
+	u64 qualification() { return get(has_qualification_, qualification_, vmx::field::exit_qualification); }
+	u32 instruction_length()
+	{
+		return get(has_length_, length_, vmx::field::exit_instruction_length);
+	}
+	vmx::EventInfo event() { return get(has_event_, event_, vmx::field::exit_event); }
+	Gpa guest_physical() { return get(has_gpa_, gpa_, vmx::field::guest_physical_address); }
+
+	// Guest registers.
+	u64 rip() { return vcpu.state.rip(vmcs); }
+	u32 eax() const { return static_cast<u32>(gpr(x86::Gpr::rax)); }
+	u32 ecx() const { return static_cast<u32>(gpr(x86::Gpr::rcx)); }
+	u64 edx_eax() const
+	{
+		return static_cast<u32>(gpr(x86::Gpr::rdx)) * (u64{1} << 32) | eax();
+	}
+	u64 gpr(x86::Gpr name) const { return vcpu.gpr(name); }
+	// Writes of a 32-bit register clear the upper half.
+	void set_gpr32(x86::Gpr name, u64 value) { vcpu.gpr(name) = static_cast<u32>(value); }
+	unsigned cpl() { return vcpu.state.cpl(vmcs); }
+
+	// The instruction is complete: the guest goes on behind it.
+	After complete();
+	// It raises an exception instead.
+	After raise(const x86::Exception &exception)
+	{
+		vcpu.events.raise(exception);
+		return After::reenter;
+	}
+
+    private:
+	template <class T, class F>
+	T get(bool &known, T &value, F field)
+	{
+		if (!known) {
+			value = vmcs.read(field);
+			known = true;
+		}
+		return value;
+	}
+
+	bool has_qualification_ = false, has_length_ = false, has_event_ = false, has_gpa_ = false;
+	u32 length_ = 0;
+	vmx::EventInfo event_{};
+	u64 qualification_ = 0;
+	Gpa gpa_{};
+};
+
+// Advances RIP over `length` bytes, with all that the end of an instruction brings.
+void pass_instruction(Vcpu &vcpu, vmx::Current vmcs, u32 length);
+
+inline After Exit::complete()
+{
+	pass_instruction(vcpu, vmcs, instruction_length());
+	return After::reenter;
+}
+
+} // namespace kvmpp::run

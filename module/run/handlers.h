@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// The exit handlers, by the file that holds them. Each completes the instruction that exited, raises
+// an exception in the guest, or fills kvm_run. All run with interrupts on and may sleep.
+#pragma once
+
+#include "run/exit.h"
+
+namespace kvmpp::run
+{
+
+// exception.cpp
+Result<After> handle_exception(Exit &exit);
+// instructions.cpp
+Result<After> handle_cpuid(Exit &exit);
+Result<After> handle_hlt(Exit &exit);
+// What HLT does: the vCPU waits here, or its VMM decides.
+Result<After> halt(Vcpu &vcpu);
+Result<After> handle_vmcall(Exit &exit);
+Result<After> handle_pause(Exit &exit);
+Result<After> handle_nop(Exit &exit); // INVD, WBINVD, MONITOR, MWAIT: nothing to do
+Result<After> handle_undefined(Exit &exit);
+Result<After> handle_rdpmc(Exit &exit);
+Result<After> handle_xsetbv(Exit &exit);
+// control_registers.cpp
+Result<After> handle_cr_access(Exit &exit);
+Result<After> handle_dr_access(Exit &exit);
+// msr_exits.cpp
+Result<After> handle_msr_read(Exit &exit);
+Result<After> handle_msr_write(Exit &exit);
+// With what the VMM made of a refused access.
+After complete_msr(Vcpu &vcpu, vmx::Current vmcs, machine::IoState::Waiting waiting);
+// ports.cpp
+Result<After> handle_io(Exit &exit);
+// ept_exits.cpp
+Result<After> handle_ept_violation(Exit &exit);
+Result<After> handle_ept_misconfiguration(Exit &exit);
+// emulation.cpp
+Result<After> handle_task_switch(Exit &exit);
+
+} // namespace kvmpp::run

@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "run/loop.h"
+
+#include "host/trace.h"
+#include "machine/vm.h"
+#include "run/clock_page.h"
+#include "run/completion.h"
+#include "run/debugger.h"
+#include "run/dispatch.h"
+#include "run/injection.h"
+#include "run/resident.h"
+#include "run/software.h"
+#include "run/task_priority.h"
+#include "run/world_switch.h"
+
+namespace kvmpp::run
+{
+namespace
+{
+
+namespace field = vmx::field;
+using machine::MpState;
+using machine::Request;
+using machine::Vcpu;
+using machine::VcpuCounter;
+
+// For the time of one KVM_RUN.
+class SignalMask : host::Pinned {
+    public:
+	explicit SignalMask(const Vcpu &vcpu) : set_{vcpu.signal_mask.has_value()}
+	{
+		if (set_)
+			kvmpp_signal_mask_set(*vcpu.signal_mask);
+	}
+	~SignalMask()
+	{
+		if (set_)
+			kvmpp_signal_mask_restore();
+	}
+
+    private:
+	const bool set_;
+};
+
+class FpuEntered : host::Pinned {
+    public:
+	explicit FpuEntered(machine::Fpu &fpu) : fpu_{fpu} { fpu.enter(); }
+	~FpuEntered() { fpu_.leave(); }
+
+    private:
+	machine::Fpu &fpu_;
+};
+
+Result<> interrupted(Vcpu &vcpu)
+{
+	vcpu.statistics.add(VcpuCounter::signals);
+	vcpu.run().exit_reason = KVM_EXIT_INTR;
+	return fail(EINTR);
+}
+
+void flush_translations(Vcpu &vcpu, u32 requests)
+{
+	auto &engine = vcpu.vm.hypervisor.engine();
+	host::PreemptionOff off;
+	const bool moved = vcpu.residency.take_moved();
+	if (moved || requests & Request::flush_ept)
+		engine.flush_ept(vcpu.vm.ept_pointer());
+	if (moved || requests & Request::flush_linear)
+		engine.flush_vpid(vcpu.vpid());
+}
+
+void write_tsc(Vcpu &vcpu, vmx::Current vmcs)
+{
+	vmcs.write(field::tsc_offset, vcpu.tsc.raw_offset());
+	if (vcpu.vm.hypervisor.scales_tsc())
+		vmcs.write(field::tsc_multiplier, vcpu.tsc.factor());
+}
+
+// What others have asked for, and what a move to another CPU brings. Interrupts on.
+void serve_requests(Vcpu &vcpu, vmx::Current vmcs)
+{
+	const u32 requests = vcpu.mailbox.requested() ? vcpu.mailbox.take() : 0;
+	const bool moved = vcpu.residency.moved();
+	if (requests || moved)
+		flush_translations(vcpu, requests);
+	// A sleep of the machine, which adjusts the host's TSC, clears every VMCS.
+	if (vcpu.tsc.take_changed() || moved)
+		write_tsc(vcpu, vmcs);
+	if (requests & Request::unhalt)
+		vcpu.unhalted = true;
+	if (requests & Request::msr_filter)
+		vcpu.follow_msr_filter();
+	if (requests & Request::clock)
+		update_clock_page(vcpu);
+}
+
+// Sleeps until something may have changed.
+Result<> wait_for_event(Vcpu &vcpu, vmx::Current vmcs)
+{
+	const auto something_posted = [&]() -> int {
+		return vcpu.mailbox.requested() || (vcpu.lapic && vcpu.lapic->attention()) ||
+		       (vcpu.mp_state == MpState::halted && can_wake(vcpu, vmcs));
+	};
+	// What that looks at is read while the VMCS is there.
+	vcpu.state.rflags(vmcs);
+	vcpu.state.interruptibility(vmcs);
+	vcpu.residency.pause();
+	vcpu.mailbox.sleep_until(something_posted);
+	return vcpu.residency.resume();
+}
+
+// A guest that waits in HLT, or for its start-up IPI. False: a signal came.
+Result<bool> wait_until_runnable(Vcpu &vcpu, vmx::Current vmcs)
+{
+	while (vcpu.mp_state != MpState::runnable) {
+		TRY(wait_for_event(vcpu, vmcs));
+		if (kvmpp_signal_pending())
+			return false;
+		serve_requests(vcpu, vmcs);
+		choose_event(vcpu, vmcs);
+		if (vcpu.mp_state == MpState::halted && can_wake(vcpu, vmcs)) {
+			vcpu.mp_state = MpState::runnable;
+			vcpu.unhalted = false;
+		}
+	}
+	return true;
+}
+
+// Whether the handler may bring data of the host, or of other guests, into the L1 data cache: the
+// handlers of these touch the vCPU's own state alone.
+constexpr bool touches_foreign_memory(vmx::ExitReason reason)
+{
+	switch (reason) {
+	case vmx::ExitReason::external_interrupt: // its handler says so by itself
+	case vmx::ExitReason::interrupt_window:
+	case vmx::ExitReason::nmi_window:
+	case vmx::ExitReason::cpuid:
+	case vmx::ExitReason::hlt:
+	case vmx::ExitReason::vmcall:
+	case vmx::ExitReason::cr_access:
+	case vmx::ExitReason::dr_access:
+	case vmx::ExitReason::io_instruction:
+	case vmx::ExitReason::msr_read:
+	case vmx::ExitReason::msr_write:
+	case vmx::ExitReason::pause:
+	case vmx::ExitReason::xsetbv: return false;
+	default: return true;
+	}
+}
+
+// One run of the guest and what its exit asks for.
+Result<After> run_once(Vcpu &vcpu, vmx::Current vmcs)
+{
+	serve_requests(vcpu, vmcs);
+	choose_event(vcpu, vmcs);
+	if (vcpu.events.triple_fault)
+		return shut_down(vcpu);
+	if (vcpu.mp_state != MpState::runnable)
+		return After::reenter;
+	if (vcpu.vm.may_need_software && needs_software(vcpu, vmcs)) [[unlikely]]
+		return run_in_software(vcpu, vmcs);
+	if (vcpu.task_priority.shared.value) [[unlikely]]
+		show_task_priority(vcpu);
+
+	kvmpp_irq_disable();
+	vcpu.mailbox.enter_guest();
+	// Whoever posts from now on kicks this CPU; what was posted before is seen here.
+	if (vcpu.mailbox.requested() || (vcpu.lapic && vcpu.lapic->attention()) ||
+		kvmpp_work_pending() || vcpu.residency.moved() || vcpu.residency.lost()) {
+		vcpu.mailbox.leave_guest();
+		kvmpp_irq_enable();
+		TRY(vcpu.residency.status());
+		return After::reenter;
+	}
+
+	write_event(vcpu, vmcs);
+	if (vcpu.debugger.control) [[unlikely]]
+		arm_debugger(vcpu, vmcs);
+	vcpu.state.flush(vmcs);
+	vcpu.statistics.add(VcpuCounter::entries);
+	KVMPP_TRACE(entry, vcpu.id, vcpu.state.rip(vmcs));
+	const bool entered = enter_guest(vcpu, vmcs);
+	vcpu.mailbox.leave_guest();
+	vcpu.state.exited();
+	if (vcpu.debugger.control) [[unlikely]]
+		disarm_debugger(vcpu, vmcs);
+	if (!entered) [[unlikely]] {
+		kvmpp_guest_leave();
+		return entry_refused(vcpu, vmcs);
+	}
+
+	const vmx::ExitReasonField reason = vmcs.read(field::exit_reason);
+	Exit exit{vcpu, vmcs, reason};
+	if (reason.entry_failed()) [[unlikely]] {
+		serve_host_event(exit);
+		kvmpp_guest_leave();
+		return entry_failed(exit);
+	}
+	vcpu.residency.world().launched = true;
+	vcpu.statistics.add_exit(reason.basic());
+	serve_host_event(exit);
+	kvmpp_guest_leave();
+
+	KVMPP_TRACE(exit, vcpu.id, reason.raw, exit.rip(), exit.qualification());
+	recover_event(vcpu, vmcs, reason.basic());
+	if (vcpu.task_priority.shared.value) [[unlikely]]
+		take_task_priority(vcpu);
+	vcpu.l1d_unsafe |= touches_foreign_memory(reason.basic());
+	return dispatch(exit);
+}
+
+// What userspace wants to know at every return. KVM API, struct kvm_run.
+void report_state(Vcpu &vcpu, vmx::Current vmcs)
+{
+	kvm_run &run = vcpu.run();
+	run.if_flag = (vcpu.state.rflags(vmcs) & X86_EFLAGS_IF) != 0;
+	run.cr8 = vcpu.cr8();
+	run.apic_base = vcpu.apic_base();
+	run.flags = 0;
+	run.ready_for_interrupt_injection = !pic_in_vmm(vcpu) || window_open(vcpu, vmcs);
+}
+
+// An instruction that was executed in software under single-stepping is complete.
+bool reports_step(Vcpu &vcpu, vmx::Current vmcs)
+{
+	if (!std::exchange(vcpu.debugger.stepped, false)) [[likely]]
+		return false;
+	debug_exit(vcpu, vmcs, x86::Vector::debug, machine::DebugRegisters::single_step);
+	return true;
+}
+
+// Exits that the VMM has asked for, rather than an exit of the guest.
+bool wants_user(Vcpu &vcpu, vmx::Current vmcs)
+{
+	kvm_run &run = vcpu.run();
+	if (reports_step(vcpu, vmcs))
+		return true;
+	if (vcpu.io.ended_vector) {
+		run.exit_reason = KVM_EXIT_IOAPIC_EOI;
+		run.eoi.vector = *vcpu.io.ended_vector;
+		vcpu.io.ended_vector.reset();
+		return true;
+	}
+	if (vcpu.task_priority.accessed) {
+		run.exit_reason = KVM_EXIT_TPR_ACCESS;
+		run.tpr_access.rip = vcpu.task_priority.accessed->rip;
+		run.tpr_access.is_write = vcpu.task_priority.accessed->write;
+		vcpu.task_priority.accessed.reset();
+		return true;
+	}
+	if (run.request_interrupt_window && pic_in_vmm(vcpu) && window_open(vcpu, vmcs)) {
+		run.exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
+		return true;
+	}
+	return false;
+}
+
+Result<> loop(Vcpu &vcpu, vmx::Current vmcs)
+{
+	for (;;) {
+		if (vcpu.mp_state != MpState::runnable && !TRY(wait_until_runnable(vcpu, vmcs)))
+			return interrupted(vcpu);
+		if (TRY(run_once(vcpu, vmcs)) == After::exit_to_user) {
+			vcpu.statistics.add(VcpuCounter::exits_to_user);
+			return {};
+		}
+		if (wants_user(vcpu, vmcs)) {
+			vcpu.statistics.add(VcpuCounter::exits_to_user);
+			return {};
+		}
+		if (kvmpp_work_pending() && kvmpp_work_handle() == -EINTR)
+			return interrupted(vcpu);
+	}
+}
+
+} // namespace
+
+void pass_instruction(Vcpu &vcpu, vmx::Current vmcs, u32 length)
+{
+	const u64 old = vcpu.state.rip(vmcs);
+	u64 rip = old + length;
+	// Outside 64-bit code RIP wraps at 4 GiB; only there the mode has to be known.
+	if ((rip ^ old) >> 32 && vcpu.mode(vmcs) != x86::Mode::long64)
+		rip = static_cast<u32>(rip);
+	vcpu.state.set_rip(rip);
+	vcpu.state.instruction_passed();
+	if (vcpu.debugger.steps()) [[unlikely]] {
+		vcpu.debugger.stepped = true;
+		return;
+	}
+	// A trap after the instruction, as the processor would have raised.
+	if (vcpu.state.rflags(vmcs) & X86_EFLAGS_TF) [[unlikely]] {
+		vcpu.debug.dr6 |= machine::DebugRegisters::single_step;
+		vcpu.events.raise(x86::Exception::plain(x86::Vector::debug));
+	}
+}
+
+Result<> run(Vcpu &vcpu)
+{
+	SignalMask mask{vcpu};
+	Resident resident = TRY(Resident::on(vcpu.residency));
+	FpuEntered fpu{vcpu.fpu};
+	const vmx::Current vmcs = resident.vmcs;
+	// The VMM and the kernel ran.
+	vcpu.l1d_unsafe = true;
+	if (!vcpu.vmcs_initialized())
+		vcpu.initialize_vmcs(vmcs);
+	vcpu.exception_bitmap.set(vmcs, intercepted_exceptions(vcpu));
+	if (!vcpu.lapic)
+		vcpu.set_cr8(vcpu.run().cr8);
+
+	// What the guest was waiting for comes first, even if the VMM wants it to run no further.
+	Result<After> completed = complete_io(vcpu, vmcs);
+	Result<> result{};
+	if (!completed)
+		result = std::unexpected(completed.error());
+	else if (*completed == After::reenter && !reports_step(vcpu, vmcs))
+		// The last exit's reason stays: a VMM that only completes it may want to look again.
+		result = vcpu.run().immediate_exit ? Result<>{fail(EINTR)} : loop(vcpu, vmcs);
+	report_state(vcpu, vmcs);
+	return result;
+}
+
+} // namespace kvmpp::run
