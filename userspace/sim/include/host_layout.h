@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Room for the simulated host's objects; each is checked against its real size where it is used. */
+#ifndef __KVMPP_HOST_LAYOUT_H__
+#define __KVMPP_HOST_LAYOUT_H__
+
+#define KVMPP_SIZEOF_MUTEX 64
+#define KVMPP_ALIGNOF_MUTEX 8
+#define KVMPP_SIZEOF_SPINLOCK 64
+#define KVMPP_ALIGNOF_SPINLOCK 8
+#define KVMPP_SIZEOF_RWLOCK 64
+#define KVMPP_ALIGNOF_RWLOCK 8
+#define KVMPP_SIZEOF_WAITER 128
+#define KVMPP_ALIGNOF_WAITER 8
+#define KVMPP_SIZEOF_TIMER 64
+#define KVMPP_ALIGNOF_TIMER 8
+#define KVMPP_SIZEOF_MM_WATCH 64
+#define KVMPP_ALIGNOF_MM_WATCH 8
+#define KVMPP_SIZEOF_SWITCH_WATCH 64
+#define KVMPP_ALIGNOF_SWITCH_WATCH 8
+#define KVMPP_SIZEOF_EVENTFD_WATCH 64
+#define KVMPP_ALIGNOF_EVENTFD_WATCH 8
+#define KVMPP_SIZEOF_FPU 64
+#define KVMPP_ALIGNOF_FPU 8
+
+#endif

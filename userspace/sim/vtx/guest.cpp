@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "sim/vtx/guest.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include "mmu/entry.h"
+#include "sim/host.h"
+#include "sim/user/memory.h"
+
+namespace kvmpp::sim
+{
+
+using vmx::ExitReason;
+using x86::Gpr;
+namespace field = vmx::field;
+
+GuestExit Guest::cpuid(u32 leaf, u32 subleaf)
+{
+	gprs[Gpr::rax] = leaf;
+	gprs[Gpr::rcx] = subleaf;
+	return GuestExit::of(ExitReason::cpuid, 0, 2);
+}
+
+// SDM vol. 3, table 28-5; the short form of the instruction.
+GuestExit Guest::in(u16 port, unsigned size)
+{
+	return GuestExit::of(ExitReason::io_instruction, (size - 1) | 1 << 3 | u64{port} << 16, 1);
+}
+
+GuestExit Guest::out(u16 port, unsigned size, u32 value)
+{
+	gprs[Gpr::rax] = value;
+	return GuestExit::of(ExitReason::io_instruction, (size - 1) | u64{port} << 16, 1);
+}
+
+GuestExit Guest::rdmsr(u32 index)
+{
+	gprs[Gpr::rcx] = index;
+	return GuestExit::of(ExitReason::msr_read, 0, 2);
+}
+
+GuestExit Guest::wrmsr(u32 index, u64 value)
+{
+	gprs[Gpr::rcx] = index;
+	gprs[Gpr::rax] = static_cast<u32>(value);
+	gprs[Gpr::rdx] = value >> 32;
+	return GuestExit::of(ExitReason::msr_write, 0, 2);
+}
+
+GuestExit Guest::vmcall(u64 number)
+{
+	gprs[Gpr::rax] = number;
+	return GuestExit::of(ExitReason::vmcall, 0, 3);
+}
+
+GuestExit Guest::spin()
+{
+	if (!cpu.wait_for_interrupt())
+		die("a guest runs and nobody interrupts it");
+	return GuestExit::of(ExitReason::external_interrupt);
+}
+
+// SDM vol. 3, 29.3.2 and table 28-7.
+std::optional<GuestExit> Guest::translate(u64 address, bool write, u64 &host)
+{
+	const u64 pointer = get(field::ept_pointer);
+	const bool marks = pointer & bit(6);
+	u64 table = pointer & bits(51, 12), rights = 7;
+	mmu::Level level = mmu::Level::root;
+	const auto violation = [&] {
+		GuestExit exit = GuestExit::of(ExitReason::ept_violation,
+			(write ? 2 : 1) | rights << 3 | 1 << 7 | 1 << 8);
+		exit.guest_physical = address;
+		return exit;
+	};
+	for (;; level = mmu::below(level)) {
+		u64 *place = reinterpret_cast<u64 *>(table) + mmu::index_of(Gfn{address >> page_shift}, level);
+		const mmu::Entry entry{__atomic_load_n(place, __ATOMIC_ACQUIRE)};
+		rights &= entry.raw & 7;
+		if (!entry.present() || (write && !entry.writable())) {
+			return violation();
+		}
+		const bool leaf = entry.is_leaf(level);
+		if (!leaf && entry.raw & bits(7, 3))
+			die("a reserved bit of an EPT entry is set: %#llx", entry.raw);
+		if (marks)
+			__atomic_fetch_or(place,
+				mmu::Entry::accessed_bit | (leaf && write ? mmu::Entry::dirty_bit : 0),
+				__ATOMIC_RELAXED);
+		if (!leaf) {
+			table = entry.address().value;
+			continue;
+		}
+		const u64 size = bit(mmu::shift_of(level));
+		host = (entry.address().value & ~(size - 1)) | (address & (size - 1));
+		check_guest_access(host, write);
+		return {};
+	}
+}
+
+template <class Copy>
+std::optional<GuestExit> Guest::access(u64 address, usize size, bool write, Copy &&copy)
+{
+	for (usize done = 0; done < size;) {
+		u64 host;
+		if (const auto exit = translate(address + done, write, host))
+			return exit;
+		const usize bytes = std::min<usize>(size - done, page_size - (host & (page_size - 1)));
+		copy(reinterpret_cast<u8 *>(host), done, bytes);
+		done += bytes;
+	}
+	return {};
+}
+
+std::optional<GuestExit> Guest::read(u64 address, void *data, usize size)
+{
+	return access(address, size, false, [data](const u8 *host, usize offset, usize bytes) {
+		std::memcpy(static_cast<u8 *>(data) + offset, host, bytes);
+	});
+}
+
+std::optional<GuestExit> Guest::write(u64 address, const void *data, usize size)
+{
+	return access(address, size, true, [data](u8 *host, usize offset, usize bytes) {
+		std::memcpy(host, static_cast<const u8 *>(data) + offset, bytes);
+	});
+}
+
+GuestProgram in_turn(std::vector<GuestProgram> steps)
+{
+	auto next = std::make_shared<usize>(0);
+	return [steps = std::move(steps), next](Guest &guest) {
+		const usize i = std::min(*next, steps.size() - 1);
+		++*next;
+		return steps[i](guest);
+	};
+}
+
+} // namespace kvmpp::sim

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Threads of one VMM at once: vCPUs run while slots change, interrupts are raised, dirty bits are read
+// and descriptors are closed. ThreadSanitizer looks at these (scripts/check).
+#include <chrono>
+#include <thread>
+#include "tests/core/machine.h"
+
+namespace kvmpp::tests
+{
+namespace
+{
+
+using vmx::ExitReason;
+using std::chrono::steady_clock;
+
+// How long the threads go at each other.
+const auto duration = std::chrono::milliseconds{400};
+
+class Concurrency : public Machine {
+protected:
+	// Calls action() until the time is over.
+	static std::thread repeat(std::function<void()> action)
+	{
+		return std::thread{[action = std::move(action)] {
+			const auto end = steady_clock::now() + duration;
+			while (steady_clock::now() < end)
+				action();
+		}};
+	}
+};
+
+// One that keeps touching memory and exits in between.
+// Each guest has bytes of its own: what two processors write at once is not ours to judge.
+sim::GuestProgram busy_guest(std::atomic<bool> &stop, u64 id)
+{
+	return [&stop, id, n = u64{0}](Guest &g) mutable -> GuestExit {
+		if (stop)
+			return GuestExit::of(ExitReason::triple_fault);
+		++n;
+		u64 value = n;
+		switch (n % 4) {
+		case 0:
+			if (const auto exit = g.write(n * 712 % 0x10000 + id, &value, 1))
+				return *exit;
+			return g.cpuid(1);
+		case 1:
+			if (const auto exit = g.read(n * 316 % 0x10000 + id, &value, 1))
+				return *exit;
+			return GuestExit::of(ExitReason::pause, 0, 2);
+		case 2: return g.wrmsr(0x277, 0x0606060606060606);
+		default: return GuestExit::of(ExitReason::external_interrupt);
+		}
+	};
+}
+
+// Two vCPUs that run until they are told to stop, whatever their exits are.
+class RunningVm {
+public:
+	explicit RunningVm(bool chips = false)
+	{
+		if (chips) {
+			EXPECT_EQ(vm.ioctl(KVM_CREATE_IRQCHIP), 0);
+		}
+		EXPECT_EQ(vm.set_slot(0, 0, ram), 0);
+		for (u64 id = 0; id < 2; ++id) {
+			vcpus[id] = vm.create_vcpu(id);
+			EXPECT_EQ(vcpus[id].set_supported_cpuid(), 0);
+			vcpus[id].enter_protected_mode(0x1000);
+			kvm_mp_state state{.mp_state = KVM_MP_STATE_RUNNABLE};
+			EXPECT_EQ(vcpus[id].ioctl(KVM_SET_MP_STATE, &state), 0);
+		}
+		for (u64 id = 0; id < 2; ++id)
+			threads.emplace_back([this, id] {
+				sim::set_guest_program(busy_guest(stop, id));
+				while (!stop) {
+					const long result = vcpus[id].run();
+					EXPECT_TRUE(result == 0 || result == -EFAULT) << result;
+				}
+			});
+	}
+	~RunningVm() { join(); }
+	void join()
+	{
+		stop = true;
+		for (std::thread &thread : threads)
+			if (thread.joinable())
+				thread.join();
+	}
+
+	Vm vm;
+	sim::UserMemory ram{16};
+	Vcpu vcpus[2];
+	std::atomic<bool> stop{false};
+	std::vector<std::thread> threads;
+};
+
+TEST_F(Concurrency, SlotsComeAndGo)
+{
+	RunningVm running;
+	const sim::UserMemory more{16};
+	auto changing = repeat([&] {
+		EXPECT_EQ(running.vm.set_slot(1, 0x100000, more), 0);
+		EXPECT_EQ(running.vm.set_slot(1, 0x200000, more), 0);
+		EXPECT_EQ(running.vm.set_slot(1, 0, more.address(), 0), 0);
+		// The one that the guests use.
+		EXPECT_EQ(running.vm.set_slot(0, 0, running.ram.address(), 0), 0);
+		EXPECT_EQ(running.vm.set_slot(0, 0, running.ram), 0);
+	});
+	changing.join();
+}
+
+TEST_F(Concurrency, TheVmmsMappingsChange)
+{
+	RunningVm running;
+	auto changing = repeat([&] {
+		running.ram.change(4, 8, sim::PageState::unmapped);
+		running.ram.change(4, 8, sim::PageState::mapped);
+		running.ram.change(0, 2, sim::PageState::read_only);
+		(void)running.ram.young(0, 16, true);
+		running.ram.change(0, 2, sim::PageState::mapped);
+	});
+	changing.join();
+}
+
+TEST_F(Concurrency, DirtyPagesAreCollectedWhileTheyAreWritten)
+{
+	RunningVm running;
+	u64 seen = 0;
+	auto collecting = repeat([&] {
+		u64 bitmap = 0;
+		const sim::UserArgument memory{&bitmap, sizeof(bitmap)};
+		EXPECT_EQ(running.vm.set_slot(0, 0, running.ram, KVM_MEM_LOG_DIRTY_PAGES), 0);
+		for (unsigned i = 0; i < 4; ++i) {
+			kvm_dirty_log log{};
+			log.dirty_bitmap = &bitmap;
+			EXPECT_EQ(running.vm.ioctl(KVM_GET_DIRTY_LOG, &log), 0);
+			seen |= bitmap;
+		}
+		EXPECT_EQ(running.vm.set_slot(0, 0, running.ram), 0);
+	});
+	collecting.join();
+	EXPECT_EQ(seen, 0xffffu);
+}
+
+TEST_F(Concurrency, InterruptsAreRaisedFromEverywhere)
+{
+	RunningVm running{true};
+	const Descriptor eventfd{sim::make_eventfd()};
+	auto lines = repeat([&] {
+		for (const u32 level : {1u, 0u}) {
+			kvm_irq_level line{{5}, level};
+			EXPECT_EQ(running.vm.ioctl(KVM_IRQ_LINE, &line), 0);
+		}
+		kvm_msi msi{};
+		msi.address_lo = 0xfee00000;
+		msi.data = 0x45;
+		EXPECT_GE(running.vm.ioctl(KVM_SIGNAL_MSI, &msi), -1);
+	});
+	auto descriptors = repeat([&] {
+		kvm_irqfd request{};
+		request.fd = static_cast<u32>(eventfd.number());
+		request.gsi = 7;
+		EXPECT_EQ(running.vm.ioctl(KVM_IRQFD, &request), 0);
+		sim::signal_eventfd(eventfd.number());
+		request.flags = KVM_IRQFD_FLAG_DEASSIGN;
+		EXPECT_EQ(running.vm.ioctl(KVM_IRQFD, &request), 0);
+	});
+	auto time = repeat([&] { sim::clock().advance(100'000); });
+	lines.join();
+	descriptors.join();
+	time.join();
+}
+
+TEST_F(Concurrency, BusesChangeWhileTheyAreUsed)
+{
+	RunningVm running;
+	const Descriptor eventfd{sim::make_eventfd()};
+	auto changing = repeat([&] {
+		kvm_ioeventfd request{};
+		request.addr = 0x500;
+		request.len = 1;
+		request.fd = eventfd.number();
+		request.flags = KVM_IOEVENTFD_FLAG_PIO;
+		EXPECT_EQ(running.vm.ioctl(KVM_IOEVENTFD, &request), 0);
+		request.flags |= KVM_IOEVENTFD_FLAG_DEASSIGN;
+		EXPECT_EQ(running.vm.ioctl(KVM_IOEVENTFD, &request), 0);
+	});
+	changing.join();
+}
+
+TEST_F(Concurrency, ThreadsMoveBetweenCpus)
+{
+	sim::preempt_every(50);
+	RunningVm running;
+	auto others = repeat([&] {
+		running.ram.change(4, 8, sim::PageState::unmapped);
+		running.ram.change(4, 8, sim::PageState::mapped);
+	});
+	others.join();
+	running.join();
+	sim::preempt_every(0);
+}
+
+TEST_F(Concurrency, VmsComeAndGoBesideEachOther)
+{
+	RunningVm running;
+	std::vector<std::thread> threads;
+	for (unsigned i = 0; i < 2; ++i)
+		threads.push_back(repeat([] {
+			const Guest32 guest;
+			EXPECT_EQ(guest.vcpu.run([](Guest &g) { return g.hlt(); }), 0);
+		}));
+	for (std::thread &thread : threads)
+		thread.join();
+}
+
+TEST_F(Concurrency, OneVcpuUsedByManyThreads)
+{
+	RunningVm running;
+	std::vector<std::thread> threads;
+	for (unsigned i = 0; i < 2; ++i)
+		threads.push_back(repeat([&] {
+			(void)running.vcpus[0].regs();
+			(void)running.vcpus[0].sregs();
+		}));
+	// Each run holds the vCPU until the guest goes to the VMM.
+	std::this_thread::sleep_for(duration / 4);
+	running.stop = true;
+	for (std::thread &thread : threads)
+		thread.join();
+}
+
+TEST_F(Concurrency, SignalsEndRunsAndSleeps)
+{
+	Vm vm;
+	ASSERT_EQ(vm.ioctl(KVM_CREATE_IRQCHIP), 0);
+	const Vcpu vcpu = vm.create_vcpu();
+	std::atomic<sim::Thread *> self{nullptr};
+	std::atomic<unsigned> rounds{0};
+	std::atomic<bool> no_more_signals{false};
+	std::thread running{[&] {
+		self = &sim::this_thread();
+		// Halts with interrupts off: nothing but a signal ends that.
+		sim::set_guest_program([](Guest &g) { return g.hlt(); });
+		for (; rounds < 50; ++rounds) {
+			EXPECT_EQ(vcpu.run(), -EINTR);
+			sim::this_thread().signal = false;
+		}
+		while (!no_more_signals)
+			std::this_thread::yield();
+	}};
+	while (rounds < 50) {
+		if (sim::Thread *thread = self)
+			sim::send_signal(*thread);
+		std::this_thread::yield();
+	}
+	no_more_signals = true;
+	running.join();
+}
+
+} // namespace
+} // namespace kvmpp::tests
