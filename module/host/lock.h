@@ -3,11 +3,24 @@
 #pragma once
 
 #include <utility>
+#include "host/lock_order.h"
 #include "host/result.h"
 #include "host/seam.h"
 
 namespace kvmpp::host
 {
+
+// Which lock it is: its place in the order in which they are taken (lock_order.h).
+enum class LockClass : unsigned char {
+#define KVMPP_LOCK(name) name,
+	KVMPP_LOCKS(KVMPP_LOCK)
+#undef KVMPP_LOCK
+};
+
+constexpr kvmpp_lock_class to_host(LockClass which)
+{
+	return static_cast<kvmpp_lock_class>(which);
+}
 
 // Not copied, not moved: others hold its address.
 class Pinned {
@@ -20,7 +33,7 @@ class Pinned {
 // May sleep while it is taken and held. Process context.
 class Mutex : Pinned {
     public:
-	Mutex() { kvmpp_mutex_init(&storage_); }
+	explicit Mutex(LockClass which) { kvmpp_mutex_init(&storage_, to_host(which)); }
 
 	class Guard : Pinned {
 	    public:
@@ -43,7 +56,7 @@ class Mutex : Pinned {
 // Interrupts are off while it is held. Any context; the holder does not sleep.
 class SpinLock : Pinned {
     public:
-	SpinLock() { kvmpp_spin_init(&storage_); }
+	explicit SpinLock(LockClass which) { kvmpp_spin_init(&storage_, to_host(which)); }
 
 	class Guard : Pinned {
 	    public:
@@ -62,7 +75,7 @@ class SpinLock : Pinned {
 // Many readers or one writer; process context; holders do not sleep.
 class RwLock : Pinned {
     public:
-	RwLock() { kvmpp_rwlock_init(&storage_); }
+	explicit RwLock(LockClass which) { kvmpp_rwlock_init(&storage_, to_host(which)); }
 
 	class ReadGuard : Pinned {
 	    public:
@@ -86,7 +99,7 @@ class RwLock : Pinned {
 	kvmpp_rwlock storage_;
 };
 
-template <class T, class Lock = Mutex>
+template <class T, LockClass which, class Lock = Mutex>
 class Locked : Pinned {
     public:
 	template <class... Arguments>
@@ -104,7 +117,7 @@ class Locked : Pinned {
 	}
 
     private:
-	Lock lock_;
+	Lock lock_{which};
 	T data_;
 };
 

@@ -12,10 +12,8 @@
 #ifndef KVMPP_HOST_SEAM_H
 #define KVMPP_HOST_SEAM_H
 
-#ifdef __cplusplus
-#include <stddef.h>
-#endif
 #include <linux/types.h>
+#include "host/lock_order.h"
 #include "host_layout.h"
 
 #ifdef __cplusplus
@@ -108,19 +106,20 @@ int kvmpp_mm_is_current(const struct kvmpp_mm_watch *watch);
 
 /* ---- locks ------------------------------------------------------------------------------- */
 
-void kvmpp_mutex_init(struct kvmpp_mutex *mutex);
+/* Each lock has its place in the order of lock_order.h. */
+void kvmpp_mutex_init(struct kvmpp_mutex *mutex, enum kvmpp_lock_class which);
 void kvmpp_mutex_lock(struct kvmpp_mutex *mutex);
 /* 0, or -EINTR when a fatal signal came first. */
 int kvmpp_mutex_lock_killable(struct kvmpp_mutex *mutex);
 void kvmpp_mutex_unlock(struct kvmpp_mutex *mutex);
 
 /* Interrupts are off while a spinlock is held; any context. The result of lock goes to unlock. */
-void kvmpp_spin_init(struct kvmpp_spinlock *lock);
+void kvmpp_spin_init(struct kvmpp_spinlock *lock, enum kvmpp_lock_class which);
 unsigned long kvmpp_spin_lock(struct kvmpp_spinlock *lock);
 void kvmpp_spin_unlock(struct kvmpp_spinlock *lock, unsigned long flags);
 
 /* Process context; the holder does not sleep. */
-void kvmpp_rwlock_init(struct kvmpp_rwlock *lock);
+void kvmpp_rwlock_init(struct kvmpp_rwlock *lock, enum kvmpp_lock_class which);
 void kvmpp_read_lock(struct kvmpp_rwlock *lock);
 void kvmpp_read_unlock(struct kvmpp_rwlock *lock);
 void kvmpp_write_lock(struct kvmpp_rwlock *lock);

@@ -5,6 +5,14 @@
 #include <linux/spinlock.h>
 #include "host/seam.h"
 
+/* One class for each name of the order, whatever object the lock is in. */
+static struct lock_class_key class_keys[KVMPP_LOCK_CLASSES];
+static const char *const class_names[] = {
+#define KVMPP_LOCK(name) "kvmpp:" #name,
+	KVMPP_LOCKS(KVMPP_LOCK)
+#undef KVMPP_LOCK
+};
+
 static struct mutex *mutex_of(struct kvmpp_mutex *storage)
 {
 	return (struct mutex *)storage->bytes;
@@ -20,9 +28,10 @@ static rwlock_t *rwlock_of(struct kvmpp_rwlock *storage)
 	return (rwlock_t *)storage->bytes;
 }
 
-void kvmpp_mutex_init(struct kvmpp_mutex *mutex)
+void kvmpp_mutex_init(struct kvmpp_mutex *mutex, enum kvmpp_lock_class which)
 {
 	mutex_init(mutex_of(mutex));
+	lockdep_set_class_and_name(mutex_of(mutex), &class_keys[which], class_names[which]);
 }
 
 void kvmpp_mutex_lock(struct kvmpp_mutex *mutex)
@@ -40,9 +49,10 @@ void kvmpp_mutex_unlock(struct kvmpp_mutex *mutex)
 	mutex_unlock(mutex_of(mutex));
 }
 
-void kvmpp_spin_init(struct kvmpp_spinlock *lock)
+void kvmpp_spin_init(struct kvmpp_spinlock *lock, enum kvmpp_lock_class which)
 {
 	raw_spin_lock_init(spinlock_of(lock));
+	lockdep_set_class_and_name(spinlock_of(lock), &class_keys[which], class_names[which]);
 }
 
 unsigned long kvmpp_spin_lock(struct kvmpp_spinlock *lock)
@@ -58,9 +68,10 @@ void kvmpp_spin_unlock(struct kvmpp_spinlock *lock, unsigned long flags)
 	raw_spin_unlock_irqrestore(spinlock_of(lock), flags);
 }
 
-void kvmpp_rwlock_init(struct kvmpp_rwlock *lock)
+void kvmpp_rwlock_init(struct kvmpp_rwlock *lock, enum kvmpp_lock_class which)
 {
 	rwlock_init(rwlock_of(lock));
+	lockdep_set_class_and_name(rwlock_of(lock), &class_keys[which], class_names[which]);
 }
 
 void kvmpp_read_lock(struct kvmpp_rwlock *lock)

@@ -85,7 +85,7 @@ class Clock : host::Pinned {
 	const bool stable_ = kvmpp_tsc_reliable();
 	const TscScale scale_ = TscScale::from_khz(kvmpp_tsc_khz());
 	u64 boot_offset_ = -kvmpp_boottime_ns();
-	host::Locked<Reading, host::SpinLock> reading_;
+	host::Locked<Reading, host::LockClass::clock, host::SpinLock> reading_;
 };
 
 } // namespace kvmpp::machine

@@ -30,8 +30,8 @@ class CoalescedWrites : host::Pinned {
 
 	IoBus &ports_, &mmio_;
 	const host::Page ring_;
-	host::SpinLock ring_lock_; // its writers; the VMM reads as it likes
-	host::Mutex lock_;
+	host::SpinLock ring_lock_{host::LockClass::coalesced_ring}; // its writers; the VMM reads as it likes
+	host::Mutex lock_{host::LockClass::coalesced_zones};
 	Zone *first_ = nullptr;
 };
 

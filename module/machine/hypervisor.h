@@ -50,8 +50,8 @@ class Hypervisor : host::Pinned {
 	u64 arch_capabilities_ = 0;
 	const u64 host_xcr0_ = kvmpp_fpu_xcr0();
 	UserReturnSlots user_return_;
-	host::Locked<Vpids, host::SpinLock> vpids_;
-	host::Locked<Count> count_;
+	host::Locked<Vpids, host::LockClass::vpids, host::SpinLock> vpids_;
+	host::Locked<Count, host::LockClass::vm_count> count_;
 };
 
 } // namespace kvmpp::machine

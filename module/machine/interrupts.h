@@ -95,8 +95,8 @@ class Interrupts : host::Pinned {
 	Vm &vm_;
 	std::atomic<IrqchipMode> mode_{IrqchipMode::none};
 	std::atomic<x86::Pit *> pit_{nullptr};
-	host::Locked<Routes, host::SpinLock> routes_;
-	host::Mutex listeners_lock_; // for changes; who walks the list reads
+	host::Locked<Routes, host::LockClass::gsi_routes, host::SpinLock> routes_;
+	host::Mutex listeners_lock_{host::LockClass::listeners}; // for changes; who walks the list reads
 	std::atomic<AcknowledgeListener *> listeners_{nullptr};
 	Reader listeners_reader_;
 	u32 split_pins_ = 0;

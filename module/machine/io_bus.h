@@ -84,7 +84,7 @@ class IoBus : host::Pinned {
 
     private:
 	Readers &readers_;
-	host::Mutex lock_;
+	host::Mutex lock_{host::LockClass::io_bus};
 	Published<IoTable> table_;
 };
 

@@ -27,7 +27,7 @@ class IoEventFds : host::Pinned {
 	IoBus &bus_of(const kvm_ioeventfd &request);
 
 	IoBus &ports_, &mmio_;
-	host::Mutex lock_;
+	host::Mutex lock_{host::LockClass::ioeventfds};
 	Entry *first_ = nullptr;
 };
 

@@ -26,7 +26,7 @@ class IrqFds : host::Pinned {
 	void hung_up(Entry &entry);
 
 	Interrupts &interrupts_;
-	host::Mutex lock_;
+	host::Mutex lock_{host::LockClass::irqfds};
 	Entry *first_ = nullptr;
 };
 

@@ -102,7 +102,7 @@ class MemoryMap : host::Pinned {
 
 	Readers &readers_;
 	Listener &listener_;
-	host::Mutex lock_;
+	host::Mutex lock_{host::LockClass::memory_map};
 	Published<SlotTable> table_;
 	u64 manual_ = 0; // KVM_DIRTY_LOG_* flags
 };

@@ -84,7 +84,7 @@ class Readers : host::Pinned {
     private:
 	friend class Reader;
 
-	host::Mutex lock_;
+	host::Mutex lock_{host::LockClass::readers};
 	Reader *first_ = nullptr;
 };
 

@@ -59,7 +59,7 @@ class Vcpu : host::Pinned {
 
 	Vm &vm;
 	const u32 id;
-	host::Mutex lock;
+	host::Mutex lock{host::LockClass::vcpu};
 
 	VcpuStatistics statistics;
 	Mailbox mailbox;

@@ -153,7 +153,7 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 	void *debugfs_ = nullptr;
 	kvmpp_counters counters_ = statistics.counters();
 	const u64 first_tsc_ = kvmpp_tsc();
-	host::Locked<std::optional<u64>> restored_tsc_offset_;
+	host::Locked<std::optional<u64>, host::LockClass::restored_tsc> restored_tsc_offset_;
 	std::atomic<u32> tsc_khz_{kvmpp_tsc_khz()};
 	const s32 creator_ = kvmpp_process_id();
 	const bool small_code_pages_ = hypervisor.engine().mitigations() & KVMPP_SMALL_CODE_PAGES;
@@ -162,7 +162,7 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 	void show_in_debugfs(u64 number);
 	void show_in_debugfs(const Vcpu &vcpu);
 
-	host::Mutex lock_; // creation of vCPUs and devices
+	host::Mutex lock_{host::LockClass::vm}; // creation of vCPUs and devices
 	u32 bsp_ = 0;
 	mmu::Ept ept_;
 	const host::Page identity_;

@@ -114,7 +114,7 @@ class Ept : host::Pinned {
 	host::Page root_;
 	const Features features_;
 	TlbFlusher &flusher_;
-	host::RwLock lock_;
+	host::RwLock lock_{host::LockClass::ept};
 };
 
 } // namespace kvmpp::mmu

@@ -96,7 +96,7 @@ class Engine : host::Pinned {
 	const u32 mitigations_ = kvmpp_mitigations();
 	L1dFlush l1d_flush_;
 	host::Array<Processor> processors_;
-	host::Mutex users_lock_; // taken before CPU hotplug is held off
+	host::Mutex users_lock_{host::LockClass::vtx_users}; // taken before CPU hotplug is held off
 	unsigned users_ = 0;
 	bool stopped_ = false; // shut down; written with all CPUs told
 };

@@ -18,7 +18,7 @@ struct Thread {
 	unsigned atomic_depth = 0; // spinlocks held, a timer's callback
 	unsigned preempt_depth = 0;
 	bool interrupts_off = false;
-	unsigned mutexes = 0; // held
+	u32 locks = 0;		     // those that are held: bits of enum kvmpp_lock_class
 
 	Cpu *cpu = nullptr; // where it runs; none in user mode
 	Cpu *last_cpu = nullptr;

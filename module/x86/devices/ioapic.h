@@ -116,7 +116,7 @@ private:
 	Bus bus_;
 	std::atomic<u64> base_{default_base};
 	std::atomic<u64> vectors_[4]{};
-	host::Locked<State, host::SpinLock> state_;
+	host::Locked<State, host::LockClass::ioapic, host::SpinLock> state_;
 	host::Timer timer_; // last: its destructor waits for the callback
 };
 

@@ -68,7 +68,7 @@ private:
 
 	Lines lines_;
 	std::atomic<bool> output_{false};
-	host::Locked<State, host::SpinLock> state_;
+	host::Locked<State, host::LockClass::pic, host::SpinLock> state_;
 };
 
 } // namespace kvmpp::x86

@@ -71,8 +71,8 @@ private:
 
 	Callback<int(bool)> irq0_;
 	u32 min_ticks_;
-	host::Locked<State> state_;
-	host::Locked<Ticks, host::SpinLock> ticks_;
+	host::Locked<State, host::LockClass::pit> state_;
+	host::Locked<Ticks, host::LockClass::pit_ticks, host::SpinLock> ticks_;
 	host::Timer timer_; // last: its destructor waits for the callback
 };
 

@@ -217,8 +217,8 @@ InKernel::~InKernel()
 		return;
 	if (!thread.may_sleep())
 		die("returns to user mode with preemption or interrupts off");
-	if (thread.mutexes)
-		die("returns to user mode with %u mutexes held", thread.mutexes);
+	if (thread.locks)
+		die("returns to user mode with locks held: %#x", thread.locks);
 	if (!thread.switch_watches.empty())
 		die("returns to user mode with its switches watched");
 	if (thread.fpu)
