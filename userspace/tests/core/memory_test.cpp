@@ -166,5 +166,41 @@ TEST_F(Memory, MemoryOfADeviceIsUncacheable)
 	EXPECT_EQ(device.at<u32>(0x3000), 7u);
 }
 
+// CVE-2022-1158: bits that a walk sets in memory without pages behind it went to an address that was computed
+// from the mapping's offset. Here they go where the VMM's mapping leads, and nowhere else.
+TEST_F(Memory, Cve_2022_1158_PageTablesInTheMemoryOfADevice)
+{
+	constexpr u64 place = 0x100000, device = 0xd0000000, all = 7, large = 1 << 7, accessed = 1 << 5,
+		      dirty = 1 << 6;
+	const Vm vm;
+	const sim::UserMemory ram{16};
+	sim::UserMemory tables{16};
+	tables.device = true;
+	ASSERT_EQ(vm.set_slot(0, 0, ram), 0);
+	ASSERT_EQ(vm.set_slot(1, place, tables), 0);
+	const u64 top = (place + page_size) | all, code = all | large, devices = 0xc0000000 | all | large;
+	tables.at<u64>(0) = top;
+	tables.at<u64>(page_size) = code;
+	tables.at<u64>(page_size + 3 * 8) = devices;
+	ram.at<u16>(0x1000) = 0x0389; // mov [rbx], eax
+	const Vcpu vcpu = vm.create_vcpu();
+	ASSERT_EQ(vcpu.set_supported_cpuid(), 0);
+	vcpu.enter_long_mode(0x1000, place);
+	EXPECT_EQ(vcpu.run([](Guest &g) {
+		g.gprs[x86::Gpr::rbx] = device;
+		GuestExit exit = GuestExit::of(vmx::ExitReason::ept_violation, 2 | 3 << 7);
+		exit.guest_physical = device;
+		return exit;
+	}),
+		0);
+	EXPECT_EQ(vcpu.shared().exit_reason, u32{KVM_EXIT_MMIO});
+	EXPECT_EQ(tables.at<u64>(0), top | accessed);
+	EXPECT_EQ(tables.at<u64>(page_size), code | accessed);
+	EXPECT_EQ(tables.at<u64>(page_size + 3 * 8), devices | accessed | dirty);
+	tables.at<u64>(0) = tables.at<u64>(page_size) = tables.at<u64>(page_size + 3 * 8) = 0;
+	for (u64 offset = 0; offset < tables.size(); offset += 8)
+		ASSERT_EQ(tables.at<u64>(offset), 0u) << offset;
+}
+
 } // namespace
 } // namespace kvmpp::tests

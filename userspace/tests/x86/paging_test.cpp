@@ -157,6 +157,49 @@ TEST(Paging, RightsAreThoseOfTheWholeWay)
 	}
 }
 
+// CVE-2021-38198: rights of two ways to a page were mixed up. Every combination of rights on the way, for
+// every kind of access, by the SDM's words (vol. 3, 4.6) instead of by the walk's.
+TEST(Paging, Cve_2021_38198_EveryCombinationOfRights)
+{
+	constexpr u64 rights[] = {writable, user, entry::no_execute};
+	for (unsigned combination = 0; combination < 1u << 12; ++combination) {
+		FourLevels levels;
+		bool may_write = true, is_user = true, may_execute = true;
+		for (unsigned level = 0; level < 4; ++level) {
+			u64 value = (levels.tables.get(FourLevels::places[level]) & ~all) | present;
+			for (unsigned right = 0; right < 3; ++right)
+				if (combination >> (level * 3 + right) & 1)
+					value |= rights[right];
+			levels.tables.set(FourLevels::places[level], value);
+			may_write &= (value & writable) != 0;
+			is_user &= (value & user) != 0;
+			may_execute &= !(value & entry::no_execute);
+		}
+		for (unsigned settings = 0; settings < 1u << 7; ++settings) {
+			const auto setting = [settings](unsigned n) { return (settings >> n & 1) != 0; };
+			const PageAccess access{.write = setting(0) && !setting(1),
+				.fetch = setting(1),
+				.user = setting(2),
+				.smap_lifted = setting(3)};
+			const bool wp = setting(4), smep = setting(5), smap = setting(6);
+			Paging paging = long_mode;
+			paging.cr0 = X86_CR0_PE | X86_CR0_PG | (wp ? X86_CR0_WP : 0);
+			paging.cr4 |= (smep ? X86_CR4_SMEP : 0) | (smap ? X86_CR4_SMAP : 0);
+			bool allowed;
+			if (access.user)
+				allowed = is_user && (!access.write || may_write) &&
+					  (!access.fetch || may_execute);
+			else if (access.fetch)
+				allowed = may_execute && !(smep && is_user);
+			else
+				allowed = (!access.write || may_write || !wp) &&
+					  !(smap && is_user && !access.smap_lifted);
+			ASSERT_EQ(levels.walk(access, paging).has_value(), allowed)
+				<< "combination " << combination << ", settings " << settings;
+		}
+	}
+}
+
 TEST(Paging, WithoutWriteProtectionTheSupervisorWritesAnywhere)
 {
 	FourLevels levels;
