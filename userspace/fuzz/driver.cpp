@@ -3,7 +3,7 @@
 // coverage's help and cost, for numbers.
 //
 //   random-exits FILE...
-//   random-exits SECONDS
+//   random-exits SECONDS [SEED]
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -29,12 +29,12 @@ void run_file(const char *name)
 	std::fprintf(stderr, "%s: passed\n", name);
 }
 
-void run_random(unsigned seconds)
+void run_random(unsigned seconds, u64 seed)
 {
 	const auto end = std::chrono::steady_clock::now() + std::chrono::seconds{seconds};
 	// Long inputs: a machine takes longer to make than an exit to handle.
 	std::vector<u64> words(8192);
-	u64 state = 88172645463325252, inputs = 0;
+	u64 state = 88172645463325252 ^ seed << 8, inputs = 0;
 	while (std::chrono::steady_clock::now() < end) {
 		for (u64 &word : words) {
 			state ^= state << 13;
@@ -53,8 +53,9 @@ void run_random(unsigned seconds)
 
 int main(int argc, char **argv)
 {
-	if (argc == 2 && !std::filesystem::exists(argv[1])) {
-		run_random(static_cast<unsigned>(std::atoi(argv[1])));
+	if (argc >= 2 && !std::filesystem::exists(argv[1])) {
+		run_random(static_cast<unsigned>(std::atoi(argv[1])),
+			argc > 2 ? std::strtoull(argv[2], nullptr, 0) : 0);
 		return 0;
 	}
 	for (int i = 1; i < argc; ++i)
