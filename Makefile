@@ -52,7 +52,7 @@ help:
 	@echo 'make                   kvmpp.ko for the running kernel (KERNELRELEASE or KDIR for another)'
 	@echo 'make modules_install   installs it'
 	@echo 'make clean             removes what the build of the module made'
-	@echo 'make check             all tests; 10 to 25 minutes'
+	@echo 'make check             all tests; 15 to 25 minutes'
 	@echo 'make check-emulator    the emulator against this processor, ten minutes of it (LIMIT=SECONDS)'
 	@echo 'make demo              an emulated Intel machine, in it kvmpp, on it Linux as a guest'
 	@echo 'make bench             kvmpp and kvm_intel side by side, in instructions'
