@@ -64,8 +64,9 @@ size_t kvmpp_user_read(void *to, __u64 from, size_t size);
 size_t kvmpp_user_write(__u64 to, const void *from, size_t size);
 /* Whether [address, address + size) can be user memory at all. Any context. */
 int kvmpp_user_range_ok(__u64 address, __u64 size);
-/* As kvmpp_user_read, but fails on a page that is not present instead of sleeping. Any context. */
+/* The same, but they fail on a page that is not present instead of sleeping. Any context. */
 size_t kvmpp_user_read_atomic(void *to, __u64 from, size_t size);
+size_t kvmpp_user_write_atomic(__u64 to, const void *from, size_t size);
 /*
  * Replaces the naturally aligned 1, 2, 4 or 8 bytes at `address` by `desired` if they equal
  * *expected, which receives the old value. 0, -EAGAIN when they differed, -EFAULT.
@@ -138,6 +139,8 @@ void kvmpp_cond_resched(void);
 /* Sleeps for a few tens of microseconds. */
 void kvmpp_pause(void);
 __s32 kvmpp_process_id(void);
+/* For how long the calling thread has been runnable without a CPU, since it began. Any context. */
+__u64 kvmpp_run_delay_ns(void);
 
 /* Replaces the signal mask (8 bytes) for the time of one KVM_RUN, and puts the old one back. */
 void kvmpp_signal_mask_set(__u64 mask);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// The VMM's memory, seen from one of its threads. Everything here may sleep.
+// The VMM's memory, seen from one of its threads. Everything here may sleep, but for user_write_atomic.
 #pragma once
 
 #include <type_traits>
@@ -20,6 +20,13 @@ inline Result<> user_read(void *to, Hva from, usize size)
 inline Result<> user_write(Hva to, const void *from, usize size)
 {
 	if (kvmpp_user_write(to.value, from, size))
+		return fail(EFAULT);
+	return {};
+}
+
+inline Result<> user_write_atomic(Hva to, const void *from, usize size)
+{
+	if (kvmpp_user_write_atomic(to.value, from, size))
 		return fail(EFAULT);
 	return {};
 }

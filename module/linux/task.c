@@ -47,6 +47,15 @@ __s32 kvmpp_process_id(void)
 	return task_tgid_nr(current);
 }
 
+__u64 kvmpp_run_delay_ns(void)
+{
+#ifdef CONFIG_SCHED_INFO
+	return current->sched_info.run_delay;
+#else
+	return 0;
+#endif
+}
+
 void kvmpp_signal_mask_set(__u64 mask)
 {
 	sigset_t set = { .sig = { mask } };

@@ -32,6 +32,18 @@ size_t kvmpp_user_read_atomic(void *to, __u64 from, size_t size)
 	return left;
 }
 
+size_t kvmpp_user_write_atomic(__u64 to, const void *from, size_t size)
+{
+	size_t left;
+
+	if (!access_ok((void __user *)to, size))
+		return size;
+	pagefault_disable();
+	left = __copy_to_user_inatomic((void __user *)to, from, size);
+	pagefault_enable();
+	return left;
+}
+
 int kvmpp_user_compare_exchange(__u64 address, unsigned int size, __u64 *expected, __u64 desired)
 {
 	bool equal;

@@ -32,16 +32,27 @@ Result<> GuestMemory::read(Gpa address, void *data, usize size) const
 	return by_page(address, size, copy);
 }
 
-Result<> GuestMemory::write(Gpa address, const void *data, usize size) const
+template <auto user_write>
+Result<> GuestMemory::write_by(Gpa address, const void *data, usize size) const
 {
 	const auto copy = [data](const MemorySlot &slot, Gpa to, usize offset, usize bytes) -> Result<> {
 		if (slot.read_only())
 			return fail(EFAULT);
-		TRY(host::user_write(slot.hva_of(to), static_cast<const u8 *>(data) + offset, bytes));
+		TRY(user_write(slot.hva_of(to), static_cast<const u8 *>(data) + offset, bytes));
 		slot.mark_dirty(frame_of(to));
 		return {};
 	};
 	return by_page(address, size, copy);
+}
+
+Result<> GuestMemory::write(Gpa address, const void *data, usize size) const
+{
+	return write_by<host::user_write>(address, data, size);
+}
+
+Result<> GuestMemory::write_atomic(Gpa address, const void *data, usize size) const
+{
+	return write_by<host::user_write_atomic>(address, data, size);
 }
 
 bool GuestMemory::is_ram(Gpa address) const

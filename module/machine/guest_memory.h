@@ -17,6 +17,8 @@ class GuestMemory {
 	// All of the bytes, or EFAULT: some of them are not in RAM, or the VMM unmapped it.
 	Result<> read(Gpa address, void *data, usize size) const;
 	Result<> write(Gpa address, const void *data, usize size) const;
+	// Does not sleep: EFAULT for a page that is not there just now, too.
+	Result<> write_atomic(Gpa address, const void *data, usize size) const;
 	template <class T>
 	Result<T> read(Gpa address) const
 	{
@@ -40,6 +42,8 @@ class GuestMemory {
 	}
 
     private:
+	template <auto user_write>
+	Result<> write_by(Gpa address, const void *data, usize size) const;
 	template <class Copy>
 	Result<> by_page(Gpa address, usize size, Copy &&copy) const;
 

@@ -17,6 +17,7 @@ enum class Request : u32 {
 	clock = 1 << 3,	       // rewrite the kvmclock page
 	msr_filter = 1 << 4,   // which MSRs exit has changed
 	unhalt = 1 << 5,       // KVM_HC_KICK_CPU: a HLT is over, or the next one is
+	steal_time = 1 << 6,   // the thread was away from its CPU, and the guest wants to know
 };
 
 constexpr u32 operator&(u32 requests, Request one)

@@ -153,6 +153,8 @@ void kvmpp_switched_in(void *owner, unsigned int)
 
 void kvmpp_switched_out(void *owner)
 {
-	static_cast<kvmpp::machine::Residency *>(owner)->unload_guest();
+	auto &residency = *static_cast<kvmpp::machine::Residency *>(owner);
+	residency.unload_guest();
+	residency.switched_out_();
 }
 }

@@ -7,6 +7,7 @@
 #include "host/lock.h"
 #include "host/seam.h"
 #include "vmx/engine.h"
+#include "x86/devices/callback.h"
 
 namespace kvmpp::machine
 {
@@ -24,8 +25,11 @@ struct ResidentMsrs {
 
 class Residency : host::Pinned {
     public:
-	Residency(vmx::Engine &engine, const UserReturnSlots &slots, host::Own<vmx::Vmcs> vmcs)
-		: engine_{engine}, slots_{slots}, vmcs_{std::move(vmcs)}
+	// switched_out() is called whenever the thread leaves its CPU between load() and put(), with
+	// preemption off.
+	Residency(vmx::Engine &engine, const UserReturnSlots &slots, host::Own<vmx::Vmcs> vmcs,
+		x86::Callback<void()> switched_out)
+		: engine_{engine}, slots_{slots}, vmcs_{std::move(vmcs)}, switched_out_{switched_out}
 	{
 	}
 	~Residency() { engine_.retire(*vmcs_); }
@@ -76,6 +80,7 @@ class Residency : host::Pinned {
 	vmx::Engine &engine_;
 	const UserReturnSlots &slots_;
 	host::Own<vmx::Vmcs> vmcs_;
+	const x86::Callback<void()> switched_out_;
 	ResidentMsrs guest_{};
 	bool loaded_ = false; // from load() to put()
 	bool guest_msrs_loaded_ = false;

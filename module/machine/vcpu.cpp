@@ -24,7 +24,8 @@ Result<SharedPages> SharedPages::create()
 
 Vcpu::Vcpu(Vm &machine, u32 number, host::Own<vmx::Vmcs> vmcs, vmx::MsrBitmap bitmap, SharedPages pages)
 	: vm{machine}, id{number},
-	  residency{machine.hypervisor.engine(), machine.hypervisor.user_return(), std::move(vmcs)},
+	  residency{machine.hypervisor.engine(), machine.hypervisor.user_return(), std::move(vmcs),
+		  x86::callback<&Vcpu::switched_out>(*this)},
 	  reader{machine.readers}, memory{machine.memory_map, reader}, msr_bitmap{std::move(bitmap)},
 	  pages_{std::move(pages)}, vpid_{machine.hypervisor.take_vpid()}
 {
@@ -57,6 +58,16 @@ Result<host::Own<Vcpu>> Vcpu::create(Vm &vm, u32 id)
 	if (vcpu->lapic && !vcpu->is_bsp())
 		vcpu->mp_state = MpState::uninitialized;
 	return vcpu;
+}
+
+void Vcpu::switched_out()
+{
+	if (!steal_time.enabled())
+		return;
+	// In the middle of an instruction that is emulated it still uses translations.
+	if (between_instructions)
+		steal_time.leave(memory);
+	mailbox.request(Request::steal_time);
 }
 
 void Vcpu::follow_msr_filter()
@@ -134,6 +145,7 @@ void Vcpu::reset(bool power_up)
 		residency.set_msrs({});
 		set_xcr0(x86::xcr0::x87);
 		msrs = {};
+		steal_time = {};
 		msrs.misc_enable = misc_enable_reset;
 		msrs.arch_capabilities = vm.hypervisor.arch_capabilities();
 		cr8_ = 0;

@@ -15,6 +15,7 @@
 #include "machine/msr_values.h"
 #include "machine/residency.h"
 #include "machine/statistics.h"
+#include "machine/steal_time.h"
 #include "machine/task_priority.h"
 #include "mmu/ept.h"
 #include "vmx/fields.h"
@@ -73,6 +74,7 @@ class Vcpu : host::Pinned {
 	Events events;
 	IoState io;
 	MsrValues msrs;
+	StealTime steal_time;
 	DebugRegisters debug;
 	Debugger debugger;
 	x86::MachineCheck machine_check;
@@ -92,6 +94,8 @@ class Vcpu : host::Pinned {
 	u64 xcr0 = x86::xcr0::x87;
 	GuestTsc tsc;
 	MpState mp_state = MpState::runnable;
+	// Its thread may sleep here without anything of the guest's half done.
+	bool between_instructions = false;
 	bool unhalted = false; // KVM_HC_KICK_CPU came before the HLT that it ends
 	// The processor cannot enter in the guest's mode: run/software.h.
 	bool in_software = false;
@@ -150,6 +154,7 @@ class Vcpu : host::Pinned {
 
     private:
 	void woken() { mailbox.kick(); }
+	void switched_out();
 	friend class Vm;
 
 	SharedPages pages_;

@@ -92,6 +92,8 @@ void serve_requests(Vcpu &vcpu, vmx::Current vmcs)
 		vcpu.follow_msr_filter();
 	if (requests & Request::clock)
 		update_clock_page(vcpu);
+	if (requests & Request::steal_time && vcpu.steal_time.come_back(vcpu.memory, kvmpp_run_delay_ns()))
+		vcpu.mailbox.request(Request::flush_linear);
 }
 
 // Sleeps until something may have changed.
@@ -105,7 +107,9 @@ Result<> wait_for_event(Vcpu &vcpu, vmx::Current vmcs)
 	vcpu.state.rflags(vmcs);
 	vcpu.state.interruptibility(vmcs);
 	vcpu.residency.pause();
+	vcpu.between_instructions = true;
 	vcpu.mailbox.sleep_until(something_posted);
+	vcpu.between_instructions = false;
 	return vcpu.residency.resume();
 }
 
@@ -268,8 +272,13 @@ Result<> loop(Vcpu &vcpu, vmx::Current vmcs)
 			vcpu.statistics.add(VcpuCounter::exits_to_user);
 			return {};
 		}
-		if (kvmpp_work_pending() && kvmpp_work_handle() == -EINTR)
-			return interrupted(vcpu);
+		if (kvmpp_work_pending()) {
+			vcpu.between_instructions = true;
+			const int handled = kvmpp_work_handle();
+			vcpu.between_instructions = false;
+			if (handled == -EINTR)
+				return interrupted(vcpu);
+		}
 	}
 }
 

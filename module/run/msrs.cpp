@@ -194,6 +194,14 @@ bool write_system_time(Vcpu &vcpu, u64 value, bool old_number)
 	return true;
 }
 
+bool write_steal_time(Vcpu &vcpu, u64 value)
+{
+	if (!vcpu.steal_time.set_msr(value, kvmpp_run_delay_ns()))
+		return false;
+	vcpu.mailbox.request(Request::steal_time);
+	return true;
+}
+
 constexpr bool is_x2apic(u32 index)
 {
 	return index >= msr::x2apic_first && index <= msr::x2apic_last;
@@ -272,6 +280,7 @@ std::optional<u64> read_msr(Vcpu &vcpu, vmx::Current vmcs, u32 index, By by)
 	}
 	case MSR_KVM_WALL_CLOCK:
 	case MSR_KVM_WALL_CLOCK_NEW: return msrs.wall_clock;
+	case MSR_KVM_STEAL_TIME: return vcpu.steal_time.msr();
 	case MSR_KVM_SYSTEM_TIME:
 		return msrs.system_time_by_old_msr || by == By::guest ? msrs.system_time : 0;
 	case MSR_KVM_SYSTEM_TIME_NEW:
@@ -364,6 +373,7 @@ bool write_msr(Vcpu &vcpu, vmx::Current vmcs, u32 index, u64 value, By by)
 		msrs.wall_clock = value;
 		write_wall_clock(vcpu, Gpa{value});
 		return true;
+	case MSR_KVM_STEAL_TIME: return write_steal_time(vcpu, value);
 	case MSR_KVM_SYSTEM_TIME: return write_system_time(vcpu, value, true);
 	case MSR_KVM_SYSTEM_TIME_NEW: return write_system_time(vcpu, value, false);
 	}

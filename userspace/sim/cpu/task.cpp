@@ -65,6 +65,11 @@ void kvmpp_pause(void)
 	std::this_thread::sleep_for(std::chrono::microseconds{20});
 }
 
+__u64 kvmpp_run_delay_ns(void)
+{
+	return sim::this_thread().run_delay;
+}
+
 __s32 kvmpp_process_id(void)
 {
 	return getpid();
@@ -97,11 +102,12 @@ void kvmpp_wait(kvmpp_waiter *storage, int (*ready)(void *context), void *contex
 		const u64 seen = waiter.wakes;
 		if (ready(context) || thread.signal)
 			return;
+		sim::hooks.block();
 		if (thread.impatient) {
 			thread.signal = true;
+			sim::hooks.resume();
 			return;
 		}
-		sim::hooks.block();
 		{
 			std::unique_lock guard{sim::sleepers};
 			if (!sim::woken.wait_for(guard, std::chrono::seconds{30}, [&] {

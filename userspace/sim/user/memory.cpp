@@ -186,6 +186,11 @@ size_t kvmpp_user_read_atomic(void *to, __u64 from, size_t size)
 size_t kvmpp_user_write(__u64 to, const void *from, size_t size)
 {
 	sim::might_sleep("a write of user memory");
+	return kvmpp_user_write_atomic(to, from, size);
+}
+
+size_t kvmpp_user_write_atomic(__u64 to, const void *from, size_t size)
+{
 	if (sim::fails_now(sim::Fallible::user_memory))
 		return size;
 	if (!size)
