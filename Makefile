@@ -28,6 +28,10 @@ check-emulator:
 	+cmake --build build/userspace --target kvmpp-emulator-differential
 	build/userspace/tests/emulator/kvmpp-emulator-differential --seconds $(or $(LIMIT),600)
 
+# Linux's own KVM selftests on kvm_intel and on kvmpp.
+check-upstream:
+	@scripts/check-upstream
+
 demo:
 	@scripts/in-testhost --job demo
 
@@ -54,6 +58,7 @@ help:
 	@echo 'make clean             removes what the build of the module made'
 	@echo 'make check             all tests; 15 to 25 minutes'
 	@echo 'make check-emulator    the emulator against this processor, ten minutes of it (LIMIT=SECONDS)'
+	@echo 'make check-upstream    Linux'"'"'s own KVM selftests, beside kvm_intel; half an hour'
 	@echo 'make demo              an emulated Intel machine, in it kvmpp, on it Linux as a guest'
 	@echo 'make bench             kvmpp and kvm_intel side by side, in instructions'
 	@echo 'make fuzz              the fuzzers, each for FUZZ_SECONDS=60; FUZZ=exits for one of them'
@@ -62,4 +67,4 @@ help:
 	@echo 'make selftests command what runs in the emulated machine, by themselves'
 
 .PHONY: all modules modules_install clean selftests command check check-emulator demo bench accesses
-.PHONY: coverage fuzz help
+.PHONY: coverage fuzz check-upstream help

@@ -5,9 +5,11 @@
 #include "api/hypervisor.h"
 #include "api/msr_filter.h"
 #include "api/vcpu.h"
+#include "machine/clock.h"
 #include "machine/debugger.h"
 #include "machine/routing.h"
 #include "machine/memory_map.h"
+#include "machine/options.h"
 #include "machine/vcpu_set.h"
 #include "x86/machine_check.h"
 
@@ -33,6 +35,7 @@ int check_extension(long capability)
 	case KVM_CAP_IRQFD_RESAMPLE:
 	case KVM_CAP_SIGNAL_MSI:
 	case KVM_CAP_SPLIT_IRQCHIP:
+	case KVM_CAP_ENABLE_CAP:
 	case KVM_CAP_ENABLE_CAP_VM:
 	case KVM_CAP_COALESCED_PIO:
 	case KVM_CAP_IOEVENTFD:
@@ -46,7 +49,6 @@ int check_extension(long capability)
 	case KVM_CAP_SET_BOOT_CPU_ID:
 	case KVM_CAP_NOP_IO_DELAY:
 	case KVM_CAP_CLOCKSOURCE:
-	case KVM_CAP_ADJUST_CLOCK:
 	case KVM_CAP_GET_TSC_KHZ:
 	case KVM_CAP_TSC_DEADLINE_TIMER:
 	case KVM_CAP_DEBUGREGS:
@@ -54,6 +56,9 @@ int check_extension(long capability)
 	case KVM_CAP_BINARY_STATS_FD:
 	case KVM_CAP_GET_MSR_FEATURES:
 	case KVM_CAP_VAPIC:
+	case KVM_CAP_DISABLE_QUIRKS:
+	case KVM_CAP_MSR_PLATFORM_INFO:
+	case KVM_CAP_ENFORCE_PV_FEATURE_CPUID:
 	case KVM_CAP_EXCEPTION_PAYLOAD:
 	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
 	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
@@ -73,6 +78,8 @@ int check_extension(long capability)
 		return KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK;
 	case KVM_CAP_COALESCED_MMIO: return KVM_COALESCED_MMIO_PAGE_OFFSET;
 	case KVM_CAP_X86_USER_SPACE_MSR: return user_msr_reasons;
+	case KVM_CAP_DISABLE_QUIRKS2: return machine::VmOptions::known_quirks;
+	case KVM_CAP_ADJUST_CLOCK: return machine::Clock::known_flags;
 	case KVM_CAP_SYNC_REGS: return exchanged_registers;
 	case KVM_CAP_SET_GUEST_DEBUG2: return machine::Debugger::known;
 	case KVM_CAP_XSAVE2: return has_xsave ? sizeof(kvm_xsave) : 0;

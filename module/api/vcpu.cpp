@@ -52,6 +52,14 @@ Result<> set_lapic(Vcpu &vcpu, const kvm_lapic_state &state)
 	return {};
 }
 
+Result<> enable_capability(Vcpu &vcpu, const kvm_enable_cap &request)
+{
+	if (request.flags || request.cap != KVM_CAP_ENFORCE_PV_FEATURE_CPUID)
+		return fail(EINVAL);
+	vcpu.enforces_paravirtual = request.args[0];
+	return {};
+}
+
 // KVM_TPR_ACCESS_REPORTING hands back what was set before.
 Result<> report_tpr_accesses(Vcpu &vcpu, kvm_tpr_access_ctl &control)
 {
@@ -197,6 +205,9 @@ long ioctl(Vcpu &vcpu, unsigned int command, unsigned long argument)
 	case KVM_X86_SET_MCE:
 		return to_long(with_input<kvm_x86_mce>(
 			argument, [&](const auto &error) { return set_mce(vcpu, error); }));
+	case KVM_ENABLE_CAP:
+		return to_long(with_input<kvm_enable_cap>(
+			argument, [&](const auto &request) { return enable_capability(vcpu, request); }));
 	case KVM_TPR_ACCESS_REPORTING:
 		return to_long(with_in_out<kvm_tpr_access_ctl>(
 			argument, [&](auto &control) { return report_tpr_accesses(vcpu, control); }));

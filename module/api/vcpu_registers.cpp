@@ -113,11 +113,15 @@ template <class Sregs>
 Result<> set_common(Vcpu &vcpu, vmx::Current vmcs, const Sregs &sregs, bool reads_pdptes)
 {
 	using namespace x86::efer;
+	// A VMM may set registers before it says what processor they are of.
+	const bool any_processor = vcpu.cpuid.entries().empty();
+	const u64 cr4_allowed =
+		any_processor ? vcpu.vm.hypervisor.cr4_supported() : vcpu.cpuid.cr4_allowed();
 	if (!x86::consistent({.cr0 = sregs.cr0,
 		    .cr3 = sregs.cr3,
 		    .cr4 = sregs.cr4,
 		    .efer = sregs.efer,
-		    .cr4_allowed = vcpu.cpuid.cr4_allowed(),
+		    .cr4_allowed = cr4_allowed,
 		    .physical_bits = vcpu.cpuid.physical_bits(),
 		    .cs_long = sregs.cs.l != 0,
 		    .cs_default_big = sregs.cs.db != 0}) ||

@@ -23,16 +23,25 @@ Result<> set_boot_cpu(Vm &vm, unsigned long id)
 
 Result<> get_clock(Vm &vm, kvm_clock_data &data)
 {
-	data.clock = vm.clock.now();
-	data.flags = vm.clock.stable() ? KVM_CLOCK_TSC_STABLE : 0;
+	const u64 tsc = kvmpp_tsc(), real = kvmpp_realtime_ns();
+	data = {};
+	data.clock = vm.clock.at(tsc);
+	if (vm.clock.stable()) {
+		data.flags = KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
+		data.realtime = real;
+		data.host_tsc = tsc;
+	}
 	return {};
 }
 
 Result<> set_clock(Vm &vm, const kvm_clock_data &data)
 {
-	if (data.flags & ~u32{KVM_CLOCK_TSC_STABLE})
+	if (data.flags & ~machine::Clock::known_flags)
 		return fail(EINVAL);
-	vm.clock.set(data.clock);
+	// The guest's clock went on while it was away, but never goes back.
+	const u64 real = kvmpp_realtime_ns();
+	const u64 away = data.flags & KVM_CLOCK_REALTIME && real > data.realtime ? real - data.realtime : 0;
+	vm.clock.set(data.clock + away);
 	vm.request_all(machine::Request::clock);
 	return {};
 }
@@ -57,6 +66,16 @@ Result<> enable_capability(Vm &vm, const kvm_enable_cap &request)
 	case KVM_CAP_SPLIT_IRQCHIP: return vm.split_irqchip(request.args[0]);
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: return vm.memory_map.set_manual_protect(request.args[0]);
 	case KVM_CAP_X2APIC_API: return vm.set_x2apic_api(request.args[0]);
+	case KVM_CAP_MAX_VCPU_ID: return vm.set_id_limit(request.args[0]);
+	case KVM_CAP_DISABLE_QUIRKS2:
+		if (request.args[0] & ~machine::VmOptions::known_quirks)
+			return fail(EINVAL);
+		[[fallthrough]];
+	case KVM_CAP_DISABLE_QUIRKS:
+		return vm.change_options([&](auto &options) {
+			options.disabled_quirks =
+				static_cast<u8>(request.args[0] & machine::VmOptions::known_quirks);
+		});
 	case KVM_CAP_EXCEPTION_PAYLOAD:
 		return vm.change_options([&](auto &options) { options.exception_payload = request.args[0]; });
 	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
@@ -66,6 +85,8 @@ Result<> enable_capability(Vm &vm, const kvm_enable_cap &request)
 			return fail(EINVAL);
 		return vm.change_options(
 			[&](auto &options) { options.exit_on_emulation_failure = request.args[0]; });
+	case KVM_CAP_MSR_PLATFORM_INFO:
+		return vm.change_options([&](auto &options) { options.hides_platform_info = !request.args[0]; });
 	case KVM_CAP_X86_USER_SPACE_MSR:
 		if (request.args[0] & ~u64{user_msr_reasons})
 			return fail(EINVAL);

@@ -3,6 +3,7 @@
 // of the VM, so that they agree to the nanosecond and nothing has to be updated while they run.
 #pragma once
 
+#include <linux/kvm.h>
 #include "host/lock.h"
 #include "host/seam.h"
 #include "host/types.h"
@@ -41,6 +42,9 @@ static_assert(TscScale::from_khz(3'000'000).to_ns(3'000'000) <= 1'000'000);
 
 class Clock : host::Pinned {
     public:
+	// Of struct kvm_clock_data, that mean something here.
+	static constexpr u32 known_flags = KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
+
 	struct Reading {
 		u64 tsc;	 // of the host, at which
 		u64 system_time; // the guest's clock reads this
@@ -65,9 +69,10 @@ class Clock : host::Pinned {
 			return reading;
 		});
 	}
-	u64 now()
+	u64 now() { return at(kvmpp_tsc()); }
+	// What the guest's clock reads when the host's TSC does that, now or a moment ago.
+	u64 at(u64 tsc)
 	{
-		const u64 tsc = kvmpp_tsc();
 		const Reading at = reading();
 		// Another CPU's TSC may be a little behind.
 		return tsc > at.tsc ? at.system_time + scale_.to_ns(tsc - at.tsc) : at.system_time;

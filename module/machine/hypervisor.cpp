@@ -30,6 +30,11 @@ Result<host::Own<Hypervisor>> Hypervisor::create(vmx::Sharing sharing)
 	u64 capabilities = 0;
 	kvmpp_msr_read(x86::msr::arch_capabilities, &capabilities);
 	result->arch_capabilities_ = capabilities & passed_capabilities;
+	auto entries = TRY(host::Array<kvm_cpuid_entry2>::create(x86::Cpuid::max_entries));
+	const usize count = TRY(x86::supported_cpuid(result->cpuid_host(), entries.span()));
+	x86::Cpuid everything;
+	TRY(everything.set(entries.span().first(count)));
+	result->cr4_supported_ = everything.cr4_allowed();
 	return result;
 }
 

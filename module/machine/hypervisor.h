@@ -22,6 +22,8 @@ class Hypervisor : host::Pinned {
 	x86::CpuidHost cpuid_host() const;
 	// IA32_ARCH_CAPABILITIES for guests: what the processor is immune to, as it says itself.
 	u64 arch_capabilities() const { return arch_capabilities_; }
+	// CR4 with every feature that a guest can have.
+	u64 cr4_supported() const { return cr4_supported_; }
 	// Whether a guest's TSC can have another rate than the host's.
 	bool scales_tsc() const { return engine_->controls().secondary & vmx::secondary::tsc_scaling; }
 	// Whether the processor runs guests in real mode and without paging.
@@ -47,7 +49,7 @@ class Hypervisor : host::Pinned {
 	};
 
 	host::Own<vmx::Engine> engine_;
-	u64 arch_capabilities_ = 0;
+	u64 arch_capabilities_ = 0, cr4_supported_ = 0;
 	const u64 host_xcr0_ = kvmpp_fpu_xcr0();
 	UserReturnSlots user_return_;
 	host::Locked<Vpids, host::LockClass::vpids, host::SpinLock> vpids_;

@@ -1,18 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// What a VM does only because its VMM asked (KVM_ENABLE_CAP). Small enough to be read at once.
+// What a VM does only because its VMM asked (KVM_ENABLE_CAP). Small enough to be read at once, without a
+// lock.
 #pragma once
 
+#include <linux/kvm.h>
 #include "host/types.h"
 
 namespace kvmpp::machine
 {
 
-struct VmOptions {
+struct alignas(u32) VmOptions {
 	bool exception_payload : 1 = false;	    // KVM_CAP_EXCEPTION_PAYLOAD
 	bool triple_fault_event : 1 = false;	    // KVM_CAP_X86_TRIPLE_FAULT_EVENT
 	bool exit_on_emulation_failure : 1 = false; // KVM_CAP_EXIT_ON_EMULATION_FAILURE
 	bool filters_msrs : 1 = false;		    // KVM_X86_SET_MSR_FILTER
+	bool hides_platform_info : 1 = false;	    // KVM_CAP_MSR_PLATFORM_INFO
 	u8 user_msr_reasons = 0;		    // KVM_CAP_X86_USER_SPACE_MSR
+	u8 disabled_quirks = 0;			    // KVM_CAP_DISABLE_QUIRKS2
+
+	// Habits of KVM that VMMs can do without (KVM API, 7.31); those that there are here.
+	static constexpr u64 known_quirks = KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_LAPIC_MMIO_HOLE |
+					    KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT |
+					    KVM_X86_QUIRK_FIX_HYPERCALL_INSN |
+					    KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS;
+	bool has_quirk(u64 quirk) const { return !(disabled_quirks & quirk); }
 };
+
+static_assert(sizeof(VmOptions) == sizeof(u32));
 
 } // namespace kvmpp::machine

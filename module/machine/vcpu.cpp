@@ -46,7 +46,7 @@ Result<host::Own<Vcpu>> Vcpu::create(Vm &vm, u32 id)
 	TRY(vcpu->fpu.create());
 	if (vm.interrupts.has_lapics()) {
 		vcpu->lapic = TRY(x86::Lapic::create(id, x86::callback<&Vcpu::woken>(*vcpu)));
-		vcpu->lapic->reset(vcpu->is_bsp(), true);
+		vcpu->lapic->reset(vcpu->is_bsp(), vm.options().has_quirk(KVM_X86_QUIRK_LINT0_REENABLED));
 	}
 
 	vcpu->follow_msr_filter();

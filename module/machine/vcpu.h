@@ -141,12 +141,21 @@ class Vcpu : host::Pinned {
 	// The guest's features follow. ENOMEM; EINVAL: a guest that has run gets others.
 	Result<> set_cpuid(std::span<const kvm_cpuid_entry2> entries, vmx::Current vmcs);
 
+	// Without a quirk of KVM's the guest finds MONITOR in CPUID as IA32_MISC_ENABLE says.
+	void follow_misc_enable(x86::Cpuid &features) const;
+
 	// With all that goes by it: the APIC's deadline, kvmclock.
 	void set_tsc_offset(u64 value);
 	// KVM_SET_TSC_KHZ; 0 is the VM's default. EINVAL: this processor cannot.
 	Result<> set_tsc_khz(u32 khz);
 
 	bool is_bsp() const;
+	// KVM_CAP_ENFORCE_PV_FEATURE_CPUID: the guest has only what its CPUID says, as KVM_FEATURE_*.
+	bool enforces_paravirtual = false;
+	bool has_paravirtual(u32 feature) const
+	{
+		return !enforces_paravirtual || cpuid.paravirtual_features() >> feature & 1;
+	}
 
 	Vcpu(Vm &vm, u32 id, host::Own<vmx::Vmcs> vmcs, vmx::MsrBitmap bitmap, SharedPages pages);
 

@@ -107,6 +107,7 @@ Result<> Vcpu::set_cpuid(std::span<const kvm_cpuid_entry2> entries, vmx::Current
 	TRY(fresh.set(entries));
 	fresh.follow_cr4(state.cr4(vmcs));
 	fresh.follow_xcr0(xcr0);
+	follow_misc_enable(fresh);
 	// A processor does not change its features while it runs.
 	if (statistics[VcpuCounter::entries] > 0)
 		return fresh.same_as(cpuid) ? Result<>{} : fail(EINVAL);
@@ -118,6 +119,13 @@ Result<> Vcpu::set_cpuid(std::span<const kvm_cpuid_entry2> entries, vmx::Current
 			.cmci = false,
 			.directed_eoi = false});
 	return {};
+}
+
+void Vcpu::follow_misc_enable(x86::Cpuid &features) const
+{
+	constexpr u64 monitor_enable = bit(18);
+	if (!vm.options().has_quirk(KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT))
+		features.follow_misc_enable(msrs.misc_enable & monitor_enable);
 }
 
 void Vcpu::tsc_changed()

@@ -102,10 +102,8 @@ void Vm::put()
 
 Result<long> Vm::create_vcpu(u64 id)
 {
-	if (id >= VcpuSet::max_id)
-		return fail(EINVAL);
 	host::Mutex::Guard guard{lock_};
-	if (vcpus.count() == VcpuSet::max_vcpus)
+	if (id >= id_limit_ || vcpus.count() == VcpuSet::max_vcpus)
 		return fail(EINVAL);
 	if (vcpus.find(id))
 		return fail(EEXIST);
@@ -117,6 +115,19 @@ Result<long> Vm::create_vcpu(u64 id)
 	// The file's reference.
 	get();
 	return file.install();
+}
+
+Result<> Vm::set_id_limit(u64 limit)
+{
+	if (!limit || limit > VcpuSet::max_id)
+		return fail(EINVAL);
+	host::Mutex::Guard guard{lock_};
+	if (id_limit_ == limit)
+		return {};
+	if (vcpus.count() > 0 || id_limit_ != VcpuSet::max_id)
+		return fail(EINVAL);
+	id_limit_ = limit;
+	return {};
 }
 
 Result<> Vm::set_bsp(u64 id)

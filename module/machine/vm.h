@@ -54,6 +54,8 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 
 	// KVM_CREATE_VCPU: a descriptor for a new vCPU. EINVAL: id; EEXIST; ENOMEM, EMFILE, ENFILE.
 	Result<long> create_vcpu(u64 id);
+	// KVM_CAP_MAX_VCPU_ID: ids are below that. EINVAL: vCPUs exist, it was set already, or 0 or too large.
+	Result<> set_id_limit(u64 limit);
 	// KVM_SET_BOOT_CPU_ID. EBUSY: vCPUs exist; EINVAL: no id of a vCPU.
 	Result<> set_bsp(u64 id);
 
@@ -163,6 +165,7 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 	void show_in_debugfs(const Vcpu &vcpu);
 
 	host::Mutex lock_{host::LockClass::vm}; // creation of vCPUs and devices
+	u64 id_limit_ = VcpuSet::max_id;
 	u32 bsp_ = 0;
 	mmu::Ept ept_;
 	const host::Page identity_;

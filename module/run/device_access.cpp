@@ -39,20 +39,30 @@ void exit_for_mmio(machine::Vcpu &vcpu, const IoFragment &fragment, bool write)
 
 } // namespace
 
-bool DeviceAccess::is_apic(Gpa address) const
+DeviceAccess::ApicPage DeviceAccess::apic_page(Gpa address) const
 {
-	return vcpu_.lapic && vcpu_.lapic->xapic_enabled() &&
-	       address.page().value == (vcpu_.lapic->base() & bits(51, page_shift));
+	if (!vcpu_.lapic || address.page().value != (vcpu_.lapic->base() & bits(51, page_shift)))
+		return ApicPage::elsewhere;
+	if (vcpu_.lapic->xapic_enabled())
+		return ApicPage::registers;
+	// Off, or used by MSRs: nothing answers, and the VMM is not asked.
+	return vcpu_.vm.options().has_quirk(KVM_X86_QUIRK_LAPIC_MMIO_HOLE) ? ApicPage::hole
+									   : ApicPage::elsewhere;
 }
 
 bool DeviceAccess::read_here(IoFragment &fragment)
 {
-	if (is_apic(fragment.address)) {
+	const ApicPage page = apic_page(fragment.address);
+	if (page == ApicPage::registers) {
 		if (fragment.address.offset() == tpr_offset)
 			tpr_access_ = TprAccess::read;
 		const u64 value =
 			vcpu_.lapic->read_mmio(static_cast<u32>(fragment.address.offset()), fragment.size);
 		__builtin_memcpy(fragment.data.data(), &value, sizeof(value));
+		return true;
+	}
+	if (page == ApicPage::hole) {
+		fragment.data.fill(0xff);
 		return true;
 	}
 	machine::ReadSection section{vcpu_.reader};
@@ -61,7 +71,10 @@ bool DeviceAccess::read_here(IoFragment &fragment)
 
 bool DeviceAccess::write_here(const IoFragment &fragment)
 {
-	if (is_apic(fragment.address)) {
+	const ApicPage page = apic_page(fragment.address);
+	if (page == ApicPage::hole)
+		return true;
+	if (page == ApicPage::registers) {
 		if (fragment.address.offset() == tpr_offset)
 			tpr_access_ = TprAccess::write;
 		u64 value;

@@ -31,7 +31,9 @@ class DeviceAccess {
     private:
 	bool read_here(machine::IoFragment &fragment);
 	bool write_here(const machine::IoFragment &fragment);
-	bool is_apic(Gpa address) const;
+	// What there is at the local APIC's address.
+	enum class ApicPage : u8 { elsewhere, registers, hole };
+	ApicPage apic_page(Gpa address) const;
 
 	machine::Vcpu &vcpu_;
 	TprAccess tpr_access_ = TprAccess::none;

@@ -36,9 +36,9 @@ Result<After> dispatch(Exit &exit)
 	case ExitReason::ept_misconfiguration: return handle_ept_misconfiguration(exit);
 	case ExitReason::xsetbv: return handle_xsetbv(exit);
 	case ExitReason::invd:
-	case ExitReason::wbinvd:
+	case ExitReason::wbinvd: return handle_nop(exit);
 	case ExitReason::mwait:
-	case ExitReason::monitor: return handle_nop(exit);
+	case ExitReason::monitor: return handle_monitor_mwait(exit);
 	// Nested virtualization is not offered, nor are these.
 	case ExitReason::vmclear:
 	case ExitReason::vmlaunch:

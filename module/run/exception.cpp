@@ -24,6 +24,7 @@ Result<After> handle_exception(Exit &exit)
 
 	switch (static_cast<Vector>(event.vector())) {
 	case Vector::machine_check: return After::reenter; // likewise
+	case Vector::invalid_opcode: return handle_invalid_opcode(exit);
 	case Vector::breakpoint: return debug_exit(vcpu, exit.vmcs, Vector::breakpoint, 0);
 	case Vector::debug: {
 		// The qualification has what DR6 would have got (SDM vol. 3, table 28-1).

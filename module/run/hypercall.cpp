@@ -42,6 +42,16 @@ s64 send_ipi(Vcpu &vcpu, u64 low, u64 high, u32 first, u64 command, unsigned wid
 	return count;
 }
 
+bool offered(const Vcpu &vcpu, u64 number)
+{
+	switch (number) {
+	case KVM_HC_VAPIC_POLL_IRQ: return true;
+	case KVM_HC_KICK_CPU: return vcpu.has_paravirtual(KVM_FEATURE_PV_UNHALT);
+	case KVM_HC_SEND_IPI: return vcpu.has_paravirtual(KVM_FEATURE_PV_SEND_IPI);
+	default: return false;
+	}
+}
+
 // One that there is, from the guest's kernel. is_64_bit(): the registers have 64 bits.
 template <class Is64Bit>
 s64 perform(Vcpu &vcpu, u64 number, Is64Bit &&is_64_bit)
@@ -66,13 +76,8 @@ void hypercall(Vcpu &vcpu, vmx::Current vmcs)
 		number = static_cast<u32>(number);
 
 	s64 result = -KVM_ENOSYS;
-	switch (number) {
-	case KVM_HC_VAPIC_POLL_IRQ:
-	case KVM_HC_KICK_CPU:
-	case KVM_HC_SEND_IPI:
+	if (offered(vcpu, number))
 		result = vcpu.state.cpl(vmcs) == 0 ? perform(vcpu, number, is_64_bit) : -KVM_EPERM;
-		break;
-	}
 	// 32-bit code of a 64-bit kernel does not see the upper half.
 	const bool wide = vcpu.state.efer() & x86::efer::lma;
 	vcpu.gpr(Gpr::rax) = wide ? static_cast<u64>(result) : static_cast<u32>(result);

@@ -3,6 +3,7 @@
 #include <linux/kvm_para.h>
 #include "host/trace.h"
 #include "machine/vm.h"
+#include "run/emulated_guest.h"
 #include "run/handlers.h"
 #include "run/hypercall.h"
 
@@ -54,10 +55,40 @@ Result<After> handle_pause(Exit &exit)
 	return exit.complete();
 }
 
-// Caches are coherent and MONITOR is not offered, where it behaves as a NOP like KVM's.
+// Caches are coherent.
 Result<After> handle_nop(Exit &exit)
 {
 	return exit.complete();
+}
+
+// Not offered, but they behave as NOPs unless the VMM has it otherwise.
+Result<After> handle_monitor_mwait(Exit &exit)
+{
+	const Vcpu &vcpu = exit.vcpu;
+	if (!vcpu.vm.options().has_quirk(KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS) &&
+		!vcpu.cpuid.has(x86::feature::monitor))
+		return exit.raise(Exception::ud());
+	return exit.complete();
+}
+
+Result<After> handle_invalid_opcode(Exit &exit)
+{
+	constexpr std::array<u8, 3> vmmcall{0x0f, 0x01, 0xd9}, vmcall{0x0f, 0x01, 0xc1};
+	using x86::emulator::Access;
+	EmulatedGuest guest{exit.vcpu, exit.vmcs};
+	const u64 base = guest.mode() == x86::Mode::long64
+				 ? 0
+				 : exit.vcpu.state.segment_base(exit.vmcs, x86::SegmentName::cs);
+	const Gva place{base + exit.rip()};
+	std::array<u8, 3> code{};
+	const auto fetched = guest.fetch(place, code.data(), code.size());
+	if (!fetched || *fetched < code.size() || code != vmmcall)
+		return exit.raise(Exception::ud());
+	// If the guest may not write there, that is the exception that it gets, as with KVM.
+	(void)guest.write(place, vmcall.data(), vmcall.size(), Access::write).has_value();
+	if (const auto error = guest.host_error())
+		return std::unexpected{*error};
+	return After::reenter;
 }
 
 Result<After> handle_undefined(Exit &exit)

@@ -202,6 +202,48 @@ bool write_steal_time(Vcpu &vcpu, u64 value)
 	return true;
 }
 
+// --- KVM's own ------------------------------------------------------------------------------------
+
+constexpr u32 feature_of(u32 index)
+{
+	switch (index) {
+	case MSR_KVM_WALL_CLOCK:
+	case MSR_KVM_SYSTEM_TIME: return KVM_FEATURE_CLOCKSOURCE;
+	case MSR_KVM_STEAL_TIME: return KVM_FEATURE_STEAL_TIME;
+	default: return KVM_FEATURE_CLOCKSOURCE2;
+	}
+}
+
+std::optional<u64> read_paravirtual(Vcpu &vcpu, u32 index, By by)
+{
+	const auto &msrs = vcpu.msrs;
+	if (by == By::guest && !vcpu.has_paravirtual(feature_of(index)))
+		return {};
+	switch (index) {
+	case MSR_KVM_STEAL_TIME: return vcpu.steal_time.msr();
+	case MSR_KVM_SYSTEM_TIME:
+		return msrs.system_time_by_old_msr || by == By::guest ? msrs.system_time : 0;
+	case MSR_KVM_SYSTEM_TIME_NEW:
+		return !msrs.system_time_by_old_msr || by == By::guest ? msrs.system_time : 0;
+	default: return msrs.wall_clock;
+	}
+}
+
+bool write_paravirtual(Vcpu &vcpu, u32 index, u64 value, By by)
+{
+	if (by == By::guest && !vcpu.has_paravirtual(feature_of(index)))
+		return false;
+	switch (index) {
+	case MSR_KVM_STEAL_TIME: return write_steal_time(vcpu, value);
+	case MSR_KVM_SYSTEM_TIME: return write_system_time(vcpu, value, true);
+	case MSR_KVM_SYSTEM_TIME_NEW: return write_system_time(vcpu, value, false);
+	default:
+		vcpu.msrs.wall_clock = value;
+		write_wall_clock(vcpu, Gpa{value});
+		return true;
+	}
+}
+
 constexpr bool is_x2apic(u32 index)
 {
 	return index >= msr::x2apic_first && index <= msr::x2apic_last;
@@ -266,7 +308,10 @@ std::optional<u64> read_msr(Vcpu &vcpu, vmx::Current vmcs, u32 index, By by)
 			return {};
 		return msrs.arch_capabilities;
 	case msr::microcode_revision: return msrs.microcode_revision;
-	case msr::platform_info: return msrs.platform_info;
+	case msr::platform_info:
+		if (by == By::guest && vcpu.vm.options().hides_platform_info)
+			return {};
+		return msrs.platform_info;
 	case msr::misc_enable: return msrs.misc_enable;
 	case msr::debugctl: return 0;
 	case msr::feature_control: return by == By::vmm ? std::optional{msrs.feature_control} : std::nullopt;
@@ -274,17 +319,16 @@ std::optional<u64> read_msr(Vcpu &vcpu, vmx::Current vmcs, u32 index, By by)
 	case msr::mcg_status:
 	case msr::mcg_ctl: return vcpu.machine_check.read(index);
 	case msr::xss: return msrs.xss;
+	case msr::power_ctl: return msrs.power_ctl;
 	case msr::mtrr_cap: {
 		constexpr u64 fixed_ranges = bit(8), write_combining = bit(10);
 		return machine::Mtrrs::variable_count | fixed_ranges | write_combining;
 	}
 	case MSR_KVM_WALL_CLOCK:
-	case MSR_KVM_WALL_CLOCK_NEW: return msrs.wall_clock;
-	case MSR_KVM_STEAL_TIME: return vcpu.steal_time.msr();
+	case MSR_KVM_WALL_CLOCK_NEW:
+	case MSR_KVM_STEAL_TIME:
 	case MSR_KVM_SYSTEM_TIME:
-		return msrs.system_time_by_old_msr || by == By::guest ? msrs.system_time : 0;
-	case MSR_KVM_SYSTEM_TIME_NEW:
-		return !msrs.system_time_by_old_msr || by == By::guest ? msrs.system_time : 0;
+	case MSR_KVM_SYSTEM_TIME_NEW: return read_paravirtual(vcpu, index, by);
 	}
 	if (const u64 *mtrr = find_mtrr(msrs.mtrrs, index))
 		return *mtrr;
@@ -339,7 +383,10 @@ bool write_msr(Vcpu &vcpu, vmx::Current vmcs, u32 index, u64 value, By by)
 	case msr::spec_ctrl: return write_spec_ctrl(vcpu, value, by);
 	case msr::pred_cmd: return write_pred_cmd(vcpu, value, by);
 	case msr::debugctl: return write_debugctl(value);
-	case msr::misc_enable: msrs.misc_enable = value; return true;
+	case msr::misc_enable:
+		msrs.misc_enable = value;
+		vcpu.follow_misc_enable(vcpu.cpuid);
+		return true;
 	case msr::mcg_cap:
 	case msr::mcg_status:
 	case msr::mcg_ctl: return vcpu.machine_check.write(index, value, by == By::vmm);
@@ -347,6 +394,7 @@ bool write_msr(Vcpu &vcpu, vmx::Current vmcs, u32 index, u64 value, By by)
 		if (value || !vcpu.cpuid.has(feature::xsaves))
 			return value == 0 && by == By::vmm;
 		return true;
+	case msr::power_ctl: msrs.power_ctl = value; return true;
 	case msr::microcode_update: return true; // as KVM: accepted, and nothing is updated
 	case msr::microcode_revision:
 		// A guest writes 0 before it asks for the revision.
@@ -370,12 +418,9 @@ bool write_msr(Vcpu &vcpu, vmx::Current vmcs, u32 index, u64 value, By by)
 		return true;
 	case MSR_KVM_WALL_CLOCK:
 	case MSR_KVM_WALL_CLOCK_NEW:
-		msrs.wall_clock = value;
-		write_wall_clock(vcpu, Gpa{value});
-		return true;
-	case MSR_KVM_STEAL_TIME: return write_steal_time(vcpu, value);
-	case MSR_KVM_SYSTEM_TIME: return write_system_time(vcpu, value, true);
-	case MSR_KVM_SYSTEM_TIME_NEW: return write_system_time(vcpu, value, false);
+	case MSR_KVM_STEAL_TIME:
+	case MSR_KVM_SYSTEM_TIME:
+	case MSR_KVM_SYSTEM_TIME_NEW: return write_paravirtual(vcpu, index, value, by);
 	}
 	if (u64 *mtrr = find_mtrr(msrs.mtrrs, index)) {
 		if (!mtrr_valid(index, value, vcpu.cpuid.physical_bits()))

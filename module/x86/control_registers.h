@@ -55,7 +55,8 @@ constexpr u64 efer_after_cr0(u64 efer, u64 cr0)
 	return active ? efer | efer::lma : efer & ~efer::lma;
 }
 
-// All of them at once, as SET_SREGS brings them: the state must be one that a processor can be in.
+// All of them at once, as SET_SREGS brings them: the state must be one that a processor can be in. As KVM,
+// this does not ask of CR4.PCIDE whether IA-32e mode is active; the processor does, at entry.
 struct ControlState {
 	u64 cr0, cr3, cr4, efer;
 	u64 cr4_allowed;
@@ -79,7 +80,7 @@ constexpr bool consistent(const ControlState &state)
 	} else if (lma || state.cs_long) {
 		return false;
 	}
-	return !(state.cr4 & X86_CR4_PCIDE) || lma;
+	return true;
 }
 
 } // namespace kvmpp::x86

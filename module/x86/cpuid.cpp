@@ -164,6 +164,14 @@ void Cpuid::follow_cr4(u64 cr4)
 	}
 }
 
+void Cpuid::follow_misc_enable(bool monitor)
+{
+	if (auto *entry = find_mutable(1, 0)) {
+		constexpr u32 bit = u32{1} << feature::monitor.position;
+		entry->ecx = monitor ? entry->ecx | bit : entry->ecx & ~bit;
+	}
+}
+
 void Cpuid::follow_xcr0(u64 xcr0)
 {
 	if (auto *entry = find_mutable(0xd, 0))

@@ -75,6 +75,7 @@ class Cpuid {
 
 	// Bits that follow the guest's own registers.
 	void follow_cr4(u64 cr4);
+	void follow_misc_enable(bool monitor);
 	void follow_xcr0(u64 xcr0);
 
 	unsigned physical_bits() const { return physical_bits_; }

@@ -148,7 +148,7 @@ upstream_tests() {
 		*) words='' ;;
 		esac
 		job "upstream/$name"
-		limit 90
+		limit 240
 		module "$1"
 		file "build/upstream/bin/$name"
 		execute "$2 exec ./$name $words"

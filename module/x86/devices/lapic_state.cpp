@@ -178,16 +178,17 @@ Result<> Lapic::set(const kvm_lapic_state &state, bool wide)
 	const auto copy = [&](u32 offset, u32 mask) {
 		page_.store(offset, register_of(state, offset) & mask);
 	};
-	const auto copy_vectors = [&](ApicRegister name) {
+	const auto copy_vectors = [&](ApicRegister name, u32 legal = 0xffff0000) {
 		for (u32 word = 0; word < 8; ++word)
-			copy(offset_of(name) + word * 16, word ? ~u32{0} : 0xffff0000);
+			copy(offset_of(name) + word * 16, word ? ~u32{0} : legal);
 	};
 	const auto copy_writable = [&](ApicRegister name) {
 		copy(offset_of(name), writable(offset_of(name)));
 	};
 	copy_vectors(ApicRegister::isr);
 	copy_vectors(ApicRegister::tmr);
-	copy_vectors(ApicRegister::irr);
+	// Requests that are illegal are never served, but are seen as they were set.
+	copy_vectors(ApicRegister::irr, ~u32{0});
 	copy(offset_of(ApicRegister::esr), 0xff);
 	for (auto name : {ApicRegister::id, ApicRegister::ldr, ApicRegister::tpr, ApicRegister::svr,
 		     ApicRegister::icr, ApicRegister::icr_high, ApicRegister::initial_count,

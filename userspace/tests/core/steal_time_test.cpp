@@ -75,10 +75,10 @@ TEST_F(StealTime, IsToldWhenTheProcessorComesBack)
 	const u32 version = told().version;
 	EXPECT_NE(version, 0u);
 	EXPECT_FALSE(version & 1);
-	sim::this_thread().run_delay = 6000;
 	halt();
 	EXPECT_EQ(told().preempted, u8{KVM_VCPU_PREEMPTED});
 	EXPECT_EQ(told().steal, 0u);
+	sim::this_thread().run_delay = 6000;
 	ASSERT_EQ(vcpu_.run([this, version](Guest &g) {
 		EXPECT_EQ(told().preempted, 0u);
 		EXPECT_EQ(told().steal, 5000u);
@@ -86,11 +86,15 @@ TEST_F(StealTime, IsToldWhenTheProcessorComesBack)
 		return to_vmm(g);
 	}),
 		0);
+	// Without a sleep of the guest, too: the VMM waited.
+	sim::this_thread().run_delay = 6500;
+	EXPECT_EQ(vcpu_.run(to_vmm), 0);
+	EXPECT_EQ(told().steal, 5500u);
 	// Another thread of the VMM has waited less.
 	sim::this_thread().run_delay = 10;
 	halt();
 	EXPECT_EQ(vcpu_.run(to_vmm), 0);
-	EXPECT_EQ(told().steal, 5000u);
+	EXPECT_EQ(told().steal, 5500u);
 }
 
 TEST_F(StealTime, AFlushThatOthersRelyOn)

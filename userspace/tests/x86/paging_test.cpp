@@ -380,11 +380,6 @@ TEST(ControlRegisters, CombinationsThatNoProcessorCanBeIn)
 	EXPECT_TRUE(broken([](auto &s) { s.efer = efer::lme; }));
 	EXPECT_TRUE(broken([](auto &s) { s.efer = efer::lma; }));
 	EXPECT_TRUE(broken([](auto &s) { s.cs_default_big = true; }));
-	EXPECT_TRUE(broken([](auto &s) {
-		s.efer = 0;
-		s.cs_long = false;
-		s.cr4 |= X86_CR4_PCIDE;
-	}));
 }
 
 } // namespace
