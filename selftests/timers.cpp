@@ -140,6 +140,17 @@ TEST(apic_periodic)
 	CHECK(guest.time_to_report() >= 10 * millisecond);
 }
 
+TEST(apic_periodic_for_a_guest_that_halts_by_itself)
+{
+	Machine guest{periodic};
+	NEED(guest.system, KVM_CAP_X86_DISABLE_EXITS);
+	kvm_enable_cap request{};
+	request.cap = KVM_CAP_X86_DISABLE_EXITS;
+	request.args[0] = KVM_X86_DISABLE_EXITS_HLT;
+	REQUIRE_EQ(guest.vm.call(KVM_ENABLE_CAP, &request), 0);
+	guest.set_handler(0x40, xapic_handler);
+	CHECK(guest.time_to_report() >= 10 * millisecond);
+}
 TEST(apic_divider)
 {
 	Machine guest{divided};

@@ -78,6 +78,7 @@ int check_extension(long capability)
 		return KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK;
 	case KVM_CAP_COALESCED_MMIO: return KVM_COALESCED_MMIO_PAGE_OFFSET;
 	case KVM_CAP_X86_USER_SPACE_MSR: return user_msr_reasons;
+	case KVM_CAP_X86_DISABLE_EXITS: return machine::VmOptions::known_exits;
 	case KVM_CAP_DISABLE_QUIRKS2: return machine::VmOptions::known_quirks;
 	case KVM_CAP_ADJUST_CLOCK: return machine::Clock::known_flags;
 	case KVM_CAP_SYNC_REGS: return exchanged_registers;

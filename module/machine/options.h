@@ -17,12 +17,16 @@ struct alignas(u32) VmOptions {
 	bool hides_platform_info : 1 = false;	    // KVM_CAP_MSR_PLATFORM_INFO
 	u8 user_msr_reasons = 0;		    // KVM_CAP_X86_USER_SPACE_MSR
 	u8 disabled_quirks = 0;			    // KVM_CAP_DISABLE_QUIRKS2
+	u8 disabled_exits = 0;			    // KVM_CAP_X86_DISABLE_EXITS; before vCPUs run
 
 	// Habits of KVM that VMMs can do without (KVM API, 7.31); those that there are here.
 	static constexpr u64 known_quirks = KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_LAPIC_MMIO_HOLE |
 					    KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT |
 					    KVM_X86_QUIRK_FIX_HYPERCALL_INSN |
 					    KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS;
+	// Of the guest's HLT and PAUSE, which then are its own affair.
+	static constexpr u64 known_exits = KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE;
+	bool exits_on(u64 what) const { return !(disabled_exits & what); }
 	bool has_quirk(u64 quirk) const { return !(disabled_quirks & quirk); }
 };
 

@@ -168,7 +168,13 @@ void Vcpu::start_up(u8 vector)
 void Vcpu::initialize_vmcs(vmx::Current vmcs)
 {
 	auto &engine = vm.hypervisor.engine();
-	const vmx::Controls &controls = engine.controls();
+	vmx::Controls controls = engine.controls();
+	if (!vm.options().exits_on(KVM_X86_DISABLE_EXITS_HLT))
+		controls.primary &= ~vmx::primary::hlt_exiting;
+	if (!vm.options().exits_on(KVM_X86_DISABLE_EXITS_PAUSE)) {
+		controls.primary &= ~vmx::primary::pause_exiting;
+		controls.secondary &= ~vmx::secondary::pause_loop_exiting;
+	}
 
 	vmcs.write(field::pin_controls, controls.pin);
 	primary_controls.initialize(vmcs, controls.primary);

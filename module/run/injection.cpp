@@ -177,6 +177,7 @@ void write_event(Vcpu &vcpu, vmx::Current vmcs)
 	if (next->instruction_length)
 		vmcs.write(field::entry_instruction_length, next->instruction_length);
 	vmcs.write(field::entry_event, next->info);
+	vcpu.state.wake(vmcs);
 	vcpu.statistics.add(machine::VcpuCounter::events_injected);
 	KVMPP_TRACE(injection, vcpu.id, next->info.vector(), static_cast<u8>(next->info.type()));
 	next.reset();

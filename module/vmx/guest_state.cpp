@@ -174,6 +174,7 @@ void GuestState::initialize(Current vmcs, const Capabilities &capabilities, cons
 	// Machine checks of the host must reach it while a guest runs.
 	cr4_always_on_ = capabilities.cr4_fixed0 | (kvmpp_cr4_read() & X86_CR4_MCE);
 	entry_controls_ = controls.entry;
+	halts_inside_ = !(controls.primary & primary::hlt_exiting);
 	vmcs.write(field::cr0_guest_host_mask, ~cr0_guest_owned);
 	dirty_ = all;
 }
@@ -229,6 +230,8 @@ void GuestState::write_control_registers(Current vmcs)
 
 void GuestState::write_dirty(Current vmcs)
 {
+	// Registers that were set are those of a guest that goes on: one that halts by itself is woken.
+	wake(vmcs);
 	if (dirty_ & mask(Register::rip))
 		vmcs.write(field::guest_rip, rip_);
 	if (dirty_ & mask(Register::rsp))

@@ -6,6 +6,7 @@
 #include <array>
 #include <bit>
 #include "vmx/capabilities.h"
+#include "vmx/fields.h"
 #include "vmx/vmcs.h"
 #include "x86/registers.h"
 
@@ -61,6 +62,12 @@ class GuestState {
 	{
 		if (dirty_) [[unlikely]]
 			write_dirty(vmcs);
+	}
+	// An event is about to be delivered to a guest that may have halted without an exit.
+	void wake(Current vmcs)
+	{
+		if (halts_inside_) [[unlikely]]
+			vmcs.write(field::guest_activity, 0);
 	}
 	// True when every register below can be read without the VMCS.
 	bool knows_program_state() const { return (known_ & program_state) == program_state; }
@@ -190,6 +197,7 @@ class GuestState {
 	u64 cr0_always_on_ = 0, cr4_always_on_ = 0;
 	u64 cr4_guest_owned_ = 0;
 	bool unrestricted_ = true;
+	bool halts_inside_ = false; // HLT does not exit
 	Gpa identity_map_{};
 	u32 entry_controls_ = 0; // without "IA-32e mode guest", which follows EFER.LMA
 };

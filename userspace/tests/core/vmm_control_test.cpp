@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // What a VMM takes into its own hands: debugging, MSRs, registers in the run page.
 #include "tests/core/machine.h"
+#include "vmx/controls.h"
 #include "x86/msr.h"
 
 namespace kvmpp::tests
@@ -196,6 +197,52 @@ TEST_F(VmmControl, MachineChecksOfTheVmmReachTheGuest)
 	EXPECT_EQ(guest.vcpu.msr(x86::msr::mcg_status), 5u);
 	u64 too_many = 33;
 	EXPECT_EQ(guest.vcpu.ioctl(KVM_X86_SETUP_MCE, &too_many), -EINVAL);
+}
+
+// KVM_CAP_X86_DISABLE_EXITS.
+TEST_F(VmmControl, AGuestThatHaltsByItself)
+{
+	namespace field = vmx::field;
+	const Vm vm;
+	ASSERT_EQ(vm.ioctl(KVM_CREATE_IRQCHIP), 0);
+	const sim::UserMemory ram{16};
+	ASSERT_EQ(vm.set_slot(0, 0, ram), 0);
+	const long offered = vm.ioctl(KVM_CHECK_EXTENSION, long{KVM_CAP_X86_DISABLE_EXITS});
+	EXPECT_EQ(offered, KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE);
+	kvm_enable_cap request{};
+	request.cap = KVM_CAP_X86_DISABLE_EXITS;
+	request.args[0] = ~static_cast<u64>(offered);
+	EXPECT_EQ(vm.ioctl(KVM_ENABLE_CAP, &request), -EINVAL);
+	request.args[0] = static_cast<u64>(offered);
+	ASSERT_EQ(vm.ioctl(KVM_ENABLE_CAP, &request), 0);
+	const Vcpu vcpu = vm.create_vcpu();
+	vcpu.enter_protected_mode(0x1000);
+	static constexpr u32 halted = 1;
+	const auto halts = [](Guest &g) {
+		g.set(field::guest_activity, halted);
+		return GuestExit::of(vmx::ExitReason::external_interrupt);
+	};
+	const auto still_halted = [](Guest &g) {
+		EXPECT_EQ(g.get(field::guest_activity), halted);
+		EXPECT_FALSE(g.get(field::primary_controls) & vmx::primary::hlt_exiting);
+		EXPECT_FALSE(g.get(field::secondary_controls) & vmx::secondary::pause_loop_exiting);
+		return GuestExit::of(vmx::ExitReason::external_interrupt);
+	};
+	const auto goes_on = [](Guest &g) {
+		EXPECT_EQ(g.get(field::guest_activity), 0u);
+		return g.out(0x80, 1, 0);
+	};
+	ASSERT_EQ(vcpu.ioctl(KVM_NMI, 0), 0);
+	ASSERT_EQ(vcpu.run(sim::in_turn({goes_on})), 0);
+	EXPECT_EQ(vcpu.run(sim::in_turn({halts, still_halted, [&](Guest &g) {
+						 still_halted(g);
+						 return g.out(0x80, 1, 0);
+					 }})),
+		0);
+	// The VMM, or an event, has it go on.
+	kvm_regs regs = vcpu.regs();
+	ASSERT_EQ(vcpu.ioctl(KVM_SET_REGS, &regs), 0);
+	EXPECT_EQ(vcpu.run(goes_on), 0);
 }
 
 } // namespace
