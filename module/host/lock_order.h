@@ -30,7 +30,8 @@
 	LOCK(pic)                                                                                  \
 	LOCK(gsi_routes)                                                                           \
 	LOCK(clock)                                                                                \
-	LOCK(vpids)
+	LOCK(vpids)                                                                                \
+	LOCK(named_thread)
 
 enum kvmpp_lock_class {
 #define KVMPP_LOCK(name) KVMPP_LOCK_##name,

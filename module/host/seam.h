@@ -142,6 +142,15 @@ __s32 kvmpp_process_id(void);
 /* For how long the calling thread has been runnable without a CPU, since it began. Any context. */
 __u64 kvmpp_run_delay_ns(void);
 
+/* Names of threads, counted. Any context, but for yield_to: process context, no spinlock held. */
+struct kvmpp_thread;
+struct kvmpp_thread *kvmpp_thread_current(void); /* counted */
+struct kvmpp_thread *kvmpp_thread_get(struct kvmpp_thread *thread);
+void kvmpp_thread_put(struct kvmpp_thread *thread); /* NULL is allowed */
+int kvmpp_thread_is_current(const struct kvmpp_thread *thread);
+/* Lets a thread that waits for a CPU run before the calling one. 0: it does not, or may not. */
+int kvmpp_thread_yield_to(struct kvmpp_thread *thread);
+
 /* Replaces the signal mask (8 bytes) for the time of one KVM_RUN, and puts the old one back. */
 void kvmpp_signal_mask_set(__u64 mask);
 void kvmpp_signal_mask_restore(void);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// The calling thread: blocking, waking, pending work.
+// The calling thread: blocking, waking, pending work; and others that it gives way to.
 #pragma once
 
 #include "host/lock.h"
@@ -29,6 +29,45 @@ class Waiter : Pinned {
 
     private:
 	kvmpp_waiter storage_;
+};
+
+// A thread that others can let run before them. It names itself.
+class NamedThread : Pinned {
+    public:
+	NamedThread() = default;
+	~NamedThread() { kvmpp_thread_put(thread_); }
+
+	// From now on it is the caller; only one thread at a time calls this.
+	void take_current()
+	{
+		if (kvmpp_thread_is_current(thread_)) [[likely]]
+			return;
+		kvmpp_thread *const fresh = kvmpp_thread_current();
+		kvmpp_thread_put(exchange(fresh));
+	}
+	// Any other thread, with no spinlock held. False: it does not wait for a CPU.
+	bool yield_to()
+	{
+		kvmpp_thread *const thread = get();
+		const bool yielded = thread && kvmpp_thread_yield_to(thread);
+		kvmpp_thread_put(thread);
+		return yielded;
+	}
+
+    private:
+	kvmpp_thread *exchange(kvmpp_thread *fresh)
+	{
+		SpinLock::Guard guard{lock_};
+		return std::exchange(thread_, fresh);
+	}
+	kvmpp_thread *get()
+	{
+		SpinLock::Guard guard{lock_};
+		return thread_ ? kvmpp_thread_get(thread_) : nullptr;
+	}
+
+	SpinLock lock_{LockClass::named_thread};
+	kvmpp_thread *thread_ = nullptr;
 };
 
 // Interrupts stay off for its lifetime.

@@ -3,10 +3,12 @@
 #include <linux/delay.h>
 #include <linux/entry-kvm.h>
 #include <linux/kvm_host.h>
+#include <linux/pid.h>
 #include <linux/preempt.h>
 #include <linux/rcuwait.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/task.h>
 #include "host/seam.h"
 #include "linux/objects.h"
 
@@ -54,6 +56,38 @@ __u64 kvmpp_run_delay_ns(void)
 #else
 	return 0;
 #endif
+}
+
+struct kvmpp_thread *kvmpp_thread_current(void)
+{
+	return (struct kvmpp_thread *)get_task_pid(current, PIDTYPE_PID);
+}
+
+struct kvmpp_thread *kvmpp_thread_get(struct kvmpp_thread *thread)
+{
+	return (struct kvmpp_thread *)get_pid((struct pid *)thread);
+}
+
+void kvmpp_thread_put(struct kvmpp_thread *thread)
+{
+	put_pid((struct pid *)thread);
+}
+
+int kvmpp_thread_is_current(const struct kvmpp_thread *thread)
+{
+	return (const struct pid *)thread == task_pid(current);
+}
+
+int kvmpp_thread_yield_to(struct kvmpp_thread *thread)
+{
+	struct task_struct *task = get_pid_task((struct pid *)thread, PIDTYPE_PID);
+	int yielded;
+
+	if (!task)
+		return 0;
+	yielded = yield_to(task, true);
+	put_task_struct(task);
+	return yielded > 0;
 }
 
 void kvmpp_signal_mask_set(__u64 mask)

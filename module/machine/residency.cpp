@@ -147,6 +147,7 @@ extern "C" {
 void kvmpp_switched_in(void *owner, unsigned int)
 {
 	auto &residency = *static_cast<kvmpp::machine::Residency *>(owner);
+	residency.away_.store(false, std::memory_order_relaxed);
 	if (const auto arrived = residency.arrive(); !arrived)
 		residency.lost_ = -arrived.error().value();
 }
@@ -154,6 +155,7 @@ void kvmpp_switched_in(void *owner, unsigned int)
 void kvmpp_switched_out(void *owner)
 {
 	auto &residency = *static_cast<kvmpp::machine::Residency *>(owner);
+	residency.away_.store(true, std::memory_order_relaxed);
 	residency.unload_guest();
 	residency.switched_out_();
 }

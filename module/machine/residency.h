@@ -4,6 +4,7 @@
 // segments that a VMCS does not switch are the guest's.
 #pragma once
 
+#include <atomic>
 #include "host/lock.h"
 #include "host/seam.h"
 #include "vmx/engine.h"
@@ -57,6 +58,8 @@ class Residency : host::Pinned {
 		if (!guest_msrs_loaded_) [[unlikely]]
 			load_guest_msrs(vmcs);
 	}
+	// Between load() and put() the thread has lost its CPU. Any thread.
+	bool away() const { return away_.load(std::memory_order_relaxed); }
 	// True once for each time that the CPU may hold stale translations of this guest.
 	bool moved() const { return moved_; }
 	bool take_moved() { return std::exchange(moved_, false); }
@@ -85,6 +88,7 @@ class Residency : host::Pinned {
 	bool loaded_ = false; // from load() to put()
 	bool guest_msrs_loaded_ = false;
 	bool moved_ = true;
+	std::atomic<bool> away_{false};
 	int lost_ = 0; // negative errno
 	unsigned host_cpu_ = ~0u; // whose addresses the host-state area holds
 	u64 host_debugctl_ = 0;

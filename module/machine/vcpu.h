@@ -64,6 +64,7 @@ class Vcpu : host::Pinned {
 
 	VcpuStatistics statistics;
 	Mailbox mailbox;
+	host::NamedThread thread; // of the last KVM_RUN
 	host::Own<x86::Lapic> lapic; // with an in-kernel irqchip; see lapic.h for who may call what
 
 	// --- the thread that holds the lock ------------------------------------------------------

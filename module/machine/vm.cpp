@@ -206,6 +206,24 @@ void Vm::note_apic_id(const Vcpu &vcpu)
 		apic_ids_changed_ = true;
 }
 
+void Vm::yield_from(const Vcpu &by)
+{
+	const u32 count = vcpus.count(), last = yielded_to_.load(std::memory_order_relaxed);
+	unsigned tries = 3; // each may take locks of the scheduler's
+	for (u32 i = 1; i <= count && tries > 0; ++i) {
+		const u32 place = (last + i) % count;
+		Vcpu &other = vcpus.at(place);
+		if (&other == &by || !other.residency.away())
+			continue;
+		--tries;
+		if (other.thread.yield_to()) {
+			yielded_to_.store(place, std::memory_order_relaxed);
+			return;
+		}
+	}
+	kvmpp_cond_resched();
+}
+
 Result<> Vm::set_tss_address(u64 address)
 {
 	// Three pages below 4 GiB. With unrestricted guests nobody needs them.

@@ -107,6 +107,9 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 	// The page directory with which such a processor runs a guest without paging.
 	Gpa identity_map() const { return identity_map_; }
 
+	// `by` waits for another vCPU: one that has lost its CPU runs first, each in its turn. May sleep.
+	void yield_from(const Vcpu &by);
+
 	u32 bsp() const { return bsp_; }
 	s32 creator() const { return creator_; }
 	// The TSCs of all vCPUs start together, from zero, with the VM.
@@ -165,6 +168,7 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 	void show_in_debugfs(const Vcpu &vcpu);
 
 	host::Mutex lock_{host::LockClass::vm}; // creation of vCPUs and devices
+	std::atomic<u32> yielded_to_{0}; // the last one, by its place among the vCPUs
 	u64 id_limit_ = VcpuSet::max_id;
 	u32 bsp_ = 0;
 	mmu::Ept ept_;

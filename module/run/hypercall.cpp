@@ -20,6 +20,15 @@ s64 kick(Vcpu &vcpu, u32 apic_id)
 	return 0;
 }
 
+// KVM_HC_SCHED_YIELD: whoever is waited for runs first, if all it lacks is a CPU.
+s64 yield_to(Vcpu &vcpu, u32 apic_id)
+{
+	Vcpu *const target = vcpu.vm.vcpus.find(apic_id);
+	if (target && target != &vcpu && target->residency.away())
+		target->thread.yield_to();
+	return 0;
+}
+
 // KVM_HC_SEND_IPI: an interrupt to each processor of a bitmap that begins with the APIC ID `first`.
 s64 send_ipi(Vcpu &vcpu, u64 low, u64 high, u32 first, u64 command, unsigned width)
 {
@@ -47,6 +56,7 @@ bool offered(const Vcpu &vcpu, u64 number)
 	switch (number) {
 	case KVM_HC_VAPIC_POLL_IRQ: return true;
 	case KVM_HC_KICK_CPU: return vcpu.has_paravirtual(KVM_FEATURE_PV_UNHALT);
+	case KVM_HC_SCHED_YIELD: return vcpu.has_paravirtual(KVM_FEATURE_PV_SCHED_YIELD);
 	case KVM_HC_SEND_IPI: return vcpu.has_paravirtual(KVM_FEATURE_PV_SEND_IPI);
 	default: return false;
 	}
@@ -58,6 +68,7 @@ s64 perform(Vcpu &vcpu, u64 number, Is64Bit &&is_64_bit)
 {
 	switch (number) {
 	case KVM_HC_KICK_CPU: return kick(vcpu, static_cast<u32>(vcpu.gpr(Gpr::rcx)));
+	case KVM_HC_SCHED_YIELD: return yield_to(vcpu, static_cast<u32>(vcpu.gpr(Gpr::rbx)));
 	case KVM_HC_SEND_IPI:
 		return send_ipi(vcpu, vcpu.gpr(Gpr::rbx), vcpu.gpr(Gpr::rcx),
 			static_cast<u32>(vcpu.gpr(Gpr::rdx)), vcpu.gpr(Gpr::rsi), is_64_bit() ? 64 : 32);

@@ -51,7 +51,7 @@ Result<After> handle_vmcall(Exit &exit)
 Result<After> handle_pause(Exit &exit)
 {
 	// A guest that spins waits for somebody who may need this CPU.
-	kvmpp_cond_resched();
+	exit.vcpu.vm.yield_from(exit.vcpu);
 	return exit.complete();
 }
 

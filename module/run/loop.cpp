@@ -310,6 +310,7 @@ Result<> run(Vcpu &vcpu)
 	Resident resident = TRY(Resident::on(vcpu.residency));
 	FpuEntered fpu{vcpu.fpu};
 	const vmx::Current vmcs = resident.vmcs;
+	vcpu.thread.take_current();
 	// The VMM and the kernel ran.
 	vcpu.l1d_unsafe = true;
 	if (!vcpu.vmcs_initialized())

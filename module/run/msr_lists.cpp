@@ -20,7 +20,7 @@ constexpr u32 saved[] = {msr::sysenter_cs, msr::sysenter_esp, msr::sysenter_eip,
 	msr::mtrr_fix_16k_a0000, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f, 0x200, 0x201, 0x202,
 	0x203, 0x204, 0x205, 0x206, 0x207, 0x208, 0x209, 0x20a, 0x20b, 0x20c, 0x20d, 0x20e, 0x20f};
 
-constexpr u32 features[] = {msr::arch_capabilities, msr::microcode_revision};
+constexpr u32 features[] = {msr::arch_capabilities, msr::microcode_revision, msr::perf_capabilities};
 
 } // namespace
 
@@ -39,6 +39,7 @@ std::optional<u64> read_feature_msr(const machine::Hypervisor &hypervisor, u32 i
 	switch (index) {
 	case msr::arch_capabilities: return hypervisor.arch_capabilities();
 	case msr::microcode_revision: return machine::MsrValues{}.microcode_revision;
+	case msr::perf_capabilities: return 0; // no counters are offered
 	default: return {};
 	}
 }

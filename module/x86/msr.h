@@ -17,7 +17,7 @@ inline constexpr u32 p5_mc_addr = 0x0, p5_mc_type = 0x1, tsc = 0x10, platform_id
 		     sysenter_eip = 0x176, mcg_cap = 0x179, mcg_status = 0x17a, mcg_ctl = 0x17b,
 		     perfevtsel0 = 0x186, perf_status = 0x198, perf_ctl = 0x199, therm_control = 0x19a,
 		     therm_interrupt = 0x19b, therm_status = 0x19c, thermal2_ctl = 0x19d,
-		     misc_enable = 0x1a0, power_ctl = 0x1fc, debugctl = 0x1d9, last_branch_from = 0x1db, last_branch_to = 0x1dc,
+		     misc_enable = 0x1a0, perf_capabilities = 0x345, power_ctl = 0x1fc, debugctl = 0x1d9, last_branch_from = 0x1db, last_branch_to = 0x1dc,
 		     last_interrupt_from = 0x1dd, last_interrupt_to = 0x1de, mtrr_phys_base0 = 0x200,
 		     mtrr_fix_64k = 0x250, mtrr_fix_16k_80000 = 0x258, mtrr_fix_16k_a0000 = 0x259,
 		     mtrr_fix_4k_c0000 = 0x268, mtrr_fix_4k_f8000 = 0x26f, pat = 0x277,

@@ -27,6 +27,7 @@ struct Thread {
 
 	int address_space = 1;
 	u64 run_delay = 0; // ns that it waited for a CPU, as the test says
+	std::atomic<unsigned> yields_to_it{0};
 	FpuImage *fpu = nullptr; // of the guest, between kvmpp_fpu_enter and leave
 	u64 saved_signal_mask = 0, signal_mask = 0;
 

@@ -84,6 +84,8 @@ u32 Lapic::writable(u32 offset) const
 {
 	u32 bits = rule_of(offset).writable;
 	switch (static_cast<ApicRegister>(offset)) {
+	// As KVM: what means nothing is kept, but for the delivery status, which is always idle.
+	case ApicRegister::icr: return ~(u32{1} << 12);
 	case ApicRegister::lvt_timer: return bits | (features_.tsc_deadline ? lvt_tsc_deadline : 0);
 	case ApicRegister::svr: return bits | (features_.directed_eoi ? svr_no_broadcast : 0);
 	case ApicRegister::lvt_cmci: return features_.cmci ? bits : 0;

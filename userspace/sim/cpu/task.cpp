@@ -65,6 +65,31 @@ void kvmpp_pause(void)
 	std::this_thread::sleep_for(std::chrono::microseconds{20});
 }
 
+// A thread is its own name: those of tests outlive the machines that know them.
+kvmpp_thread *kvmpp_thread_current(void)
+{
+	return reinterpret_cast<kvmpp_thread *>(&sim::this_thread());
+}
+
+kvmpp_thread *kvmpp_thread_get(kvmpp_thread *thread)
+{
+	return thread;
+}
+
+void kvmpp_thread_put(kvmpp_thread *) {}
+
+int kvmpp_thread_is_current(const kvmpp_thread *thread)
+{
+	return thread == kvmpp_thread_current();
+}
+
+int kvmpp_thread_yield_to(kvmpp_thread *thread)
+{
+	sim::might_sleep("yielding");
+	++reinterpret_cast<sim::Thread *>(thread)->yields_to_it;
+	return 1;
+}
+
 __u64 kvmpp_run_delay_ns(void)
 {
 	return sim::this_thread().run_delay;

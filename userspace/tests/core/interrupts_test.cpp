@@ -378,5 +378,52 @@ TEST_F(Interrupts, SplitIrqchip)
 	EXPECT_EQ(vcpu.shared().eoi.vector, 0x55);
 }
 
+// A guest that spins, or says whom it waits for, gives way to a processor that has lost its CPU.
+TEST_F(Interrupts, WhoSpinsLetsOthersRun)
+{
+	constexpr unsigned sched_yield = 11;
+	std::atomic<sim::Thread *> sleeper{nullptr};
+	std::atomic<bool> stop{false};
+	kvm_mp_state state{.mp_state = KVM_MP_STATE_HALTED};
+	ASSERT_EQ(vcpus_[1].ioctl(KVM_SET_MP_STATE, &state), 0);
+	std::thread other{[&] {
+		sim::set_guest_program([](Guest &g) { return g.hlt(); });
+		sleeper = &sim::this_thread();
+		while (!stop) {
+			EXPECT_EQ(vcpus_[1].run(), -EINTR);
+			sim::this_thread().signal = false;
+		}
+	}};
+	const auto yields_by = [&](sim::GuestProgram exit) {
+		const unsigned before = sleeper.load()->yields_to_it;
+		// It sleeps sooner or later, which is away from its CPU too.
+		for (unsigned i = 0; i < 10'000 && sleeper.load()->yields_to_it == before; ++i) {
+			EXPECT_EQ(vcpus_[0].run(sim::in_turn({exit, [](Guest &g) { return g.out(0x80, 1, 0); }})), 0);
+			std::this_thread::yield();
+		}
+		return sleeper.load()->yields_to_it - before;
+	};
+	while (!sleeper)
+		std::this_thread::yield();
+	EXPECT_GT(yields_by([](Guest &) { return GuestExit::of(ExitReason::pause, 0, 2); }), 0u);
+	EXPECT_GT(yields_by([](Guest &g) {
+		g.gprs[x86::Gpr::rbx] = 1;
+		return g.vmcall(sched_yield);
+	}),
+		0u);
+	const unsigned before = sleeper.load()->yields_to_it;
+	for (const u64 id : {0ull, 77ull}) // itself, and nobody
+		EXPECT_EQ(vcpus_[0].run(sim::in_turn({[=](Guest &g) {
+							      g.gprs[x86::Gpr::rbx] = id;
+							      return g.vmcall(sched_yield);
+						      },
+				  [](Guest &g) { return g.out(0x80, 1, 0); }})),
+			0);
+	EXPECT_EQ(sleeper.load()->yields_to_it, before);
+	stop = true;
+	sim::send_signal(*sleeper.load());
+	other.join();
+}
+
 } // namespace
 } // namespace kvmpp::tests

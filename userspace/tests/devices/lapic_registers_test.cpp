@@ -61,7 +61,7 @@ TEST(LapicRegisters, OnlyWritableBitsStick)
 	apic.write(ApicRegister::dfr, 0);
 	EXPECT_EQ(apic.read(ApicRegister::dfr), 0x0fffffffu);
 	apic.write(ApicRegister::icr, 0xffffffff);
-	EXPECT_EQ(apic.read(ApicRegister::icr), 0xccfffu);
+	EXPECT_EQ(apic.read(ApicRegister::icr), 0xffffefffu);
 }
 
 TEST(LapicRegisters, ReadOnlyRegistersIgnoreWrites)
