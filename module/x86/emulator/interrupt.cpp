@@ -28,9 +28,10 @@ u64 flags_image(const Execution &x, const Event &event)
 {
 	if (is_instruction(event.kind))
 		return x.rflags & ~flag::rf;
-	constexpr u32 traps = 1 << 1 | 1 << 3 | 1 << 4;
+	// #DB, #BP and #OF; #DF and #MC, which are aborts.
+	constexpr u32 no_faults = 1 << 1 | 1 << 3 | 1 << 4 | 1 << 8 | 1 << 18;
 	const bool fault =
-		event.kind == Event::Kind::exception && !(traps >> (event.vector & 31) & 1);
+		event.kind == Event::Kind::exception && !(no_faults >> (event.vector & 31) & 1);
 	return fault ? x.rflags | flag::rf : x.rflags;
 }
 
