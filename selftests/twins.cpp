@@ -34,8 +34,8 @@ struct Comparison {
 
 void compare_regs(Comparison &compare, const kvm_regs &a, const kvm_regs &b, u64 undefined)
 {
-	constexpr const char *names[] = {"rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp", "r8",
-		"r9", "r10", "r11", "r12", "r13", "r14", "r15", "rip"};
+	constexpr const char *names[] = {"rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp",
+		"r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rip"};
 	const __u64 *const from = &a.rax, *const to = &b.rax;
 	for (unsigned i = 0; i < std::size(names); ++i)
 		compare(names[i], from[i], to[i]);
@@ -44,8 +44,8 @@ void compare_regs(Comparison &compare, const kvm_regs &a, const kvm_regs &b, u64
 
 // What a register without a segment holds besides its selector is not documented, and real-address
 // mode has no rights.
-void compare_segment(
-	Comparison &compare, const char *name, const kvm_segment &a, const kvm_segment &b, bool real)
+void compare_segment(Comparison &compare, const char *name, const kvm_segment &a,
+	const kvm_segment &b, bool real)
 {
 	const auto rights = [](const kvm_segment &s) {
 		return u64{s.type} | s.s << 4 | s.dpl << 5 | s.present << 7 | s.avl << 12 |
@@ -129,7 +129,8 @@ void Twins::Twin::load(const State &state, const u8 *from)
 	static MsrTable table;
 	table.nmsrs = std::size(msr::compared);
 	for (unsigned i = 0; i < table.nmsrs; ++i)
-		table.entries[i] = {.index = msr::compared[i], .reserved = 0, .data = state.msrs[i]};
+		table.entries[i] = {
+			.index = msr::compared[i], .reserved = 0, .data = state.msrs[i]};
 	REQUIRE_EQ(vcpu.call(KVM_SET_MSRS, &table), static_cast<int>(table.nmsrs));
 }
 
@@ -224,8 +225,10 @@ bool Twins::alike(const State &from, u64 undefined)
 			snprintf(text + 3 * i, 4, " %02x", code_.bytes[i]);
 		note("by%s", text);
 		const kvm_regs &r = from.regs;
-		note("from rip %llx, rsp %llx, rflags %llx, rax %llx, rcx %llx, cr0 %llx, cr4 %llx, dr7 %llx", r.rip,
-			r.rsp, r.rflags, r.rax, r.rcx, from.sregs.cr0, from.sregs.cr4, from.debug.dr7);
+		note("from rip %llx, rsp %llx, rflags %llx, rax %llx, rcx %llx, cr0 %llx, cr4 "
+		     "%llx, dr7 %llx",
+			r.rip, r.rsp, r.rflags, r.rax, r.rcx, from.sregs.cr0, from.sregs.cr4,
+			from.debug.dr7);
 	}
 	return CHECK(compare.same);
 }
