@@ -96,7 +96,7 @@ bool needs_software(Vcpu &vcpu, vmx::Current vmcs)
 		return true;
 	// With unrestricted guests only a new task is here that faulted, until its segments are good.
 	if (!vcpu.vm.may_need_software) {
-		vcpu.in_software = !segments_fit(vcpu, vmcs);
+		vcpu.in_software = vcpu.state.cr0(vmcs) & X86_CR0_PE && !segments_fit(vcpu, vmcs);
 		return vcpu.in_software;
 	}
 	const bool was = vcpu.in_software;
