@@ -2,20 +2,16 @@
 // The emulator against the processor where userspace cannot compare them: two guests of the same
 // state, one of which runs in software alone (the module's parameter force_emulation), execute the
 // same instruction of 16-bit, 32-bit or privileged code, and must come out alike.
-#include <cstring>
-#include "files.h"
-#include "guest.h"
+#include "twins.h"
 
 using namespace kvmpp::selftests;
 
 namespace
 {
 
-constexpr const char *parameter = "/sys/module/kvmpp/parameters/force_emulation";
-constexpr u64 watched = 0x10000; // so much memory is compared
-constexpr u64 landing = 0x1200;	 // where returns go: a HLT, as all around; without the bit of TF
-constexpr u64 cf = 1, pf = 4, af = 0x10, zf = 0x40, sf = 0x80, of = 0x800;
-constexpr u64 status = cf | pf | af | zf | sf | of;
+using flag::af, flag::cf, flag::of, flag::pf, flag::sf, flag::status, flag::zf;
+
+constexpr u64 landing = 0x1200; // where returns go: a HLT, as all around; without the bit of TF
 constexpr u64 shifted = af | of | cf, multiplied = sf | zf | af | pf, bit_test = of | sf | af | pf;
 constexpr unsigned states_per_form = 48;
 
@@ -139,28 +135,6 @@ constexpr Form forms[] = {
 	{0x0f, 0xc7, 0xc7, true, 0x02, none, 0, in_both, true},
 };
 
-struct Random {
-	u64 state;
-
-	u64 next()
-	{
-		state = state * 6364136223846793005u + 1442695040888963407u;
-		return state >> 33 ^ state >> 17;
-	}
-	u64 below(u64 limit) { return next() % limit; }
-};
-
-struct Instruction {
-	u8 bytes[16];
-	unsigned size = 0;
-
-	void put(u64 value, unsigned count = 1)
-	{
-		for (unsigned i = 0; i < count; ++i)
-			bytes[size++] = static_cast<u8>(value >> 8 * i);
-	}
-};
-
 Instruction make(const Form &form, Mode mode, Random &random)
 {
 	Instruction code;
@@ -210,109 +184,49 @@ Instruction make(const Form &form, Mode mode, Random &random)
 	return code;
 }
 
-GUEST_CODE(nothing, 16, "hlt");
-
 // Memory as every state finds it: HLT where code and handlers may lead, tables, and even bytes,
 // none of which sets RFLAGS.TF.
-struct Image {
-	u8 bytes[watched];
-
-	explicit Image(Mode mode)
-	{
-		Random random{99};
-		for (u8 &byte : bytes)
-			byte = static_cast<u8>(random.next() & 0xfe);
-		memset(bytes + at::code, 0xf4, 0x3000);
-		memset(bytes + at::gdt, 0, 0x80);
-		for (u32 vector = 0; vector < 256; ++vector) {
-			const u64 handler = at::handlers + vector;
-			const u64 gate = handler | u64{selector::code32} << 16 | 0x8e00ull << 32;
-			if (mode == Mode::real)
-				memcpy(bytes + 4 * vector, &handler, 4);
-			else
-				memcpy(bytes + at::idt + 8 * vector, &gate, 8);
-		}
+void fill(Twins &twins, Mode mode)
+{
+	Random random{99};
+	u8 gdt[0x80];
+	memcpy(gdt, twins.image + at::gdt, sizeof gdt);
+	for (u8 &byte : twins.image)
+		byte = static_cast<u8>(random.next() & 0xfe);
+	memcpy(twins.image + at::gdt, gdt, sizeof gdt);
+	memset(twins.image + at::code, 0xf4, 0x3000);
+	for (u32 vector = 0; vector < 256; ++vector) {
+		const u32 handler = at::handlers + vector;
+		if (mode == Mode::real)
+			twins.value<u32>(4 * vector) = handler;
+		else
+			twins.value<u64>(at::idt + 8 * vector) =
+				handler | u64{selector::code32} << 16 | 0x8e00ull << 32;
 	}
-};
+}
 
-struct Twin : Guest {
-	Twin(Mode mode, bool emulated)
-		: Guest((choose(emulated), mode), nothing), start(vcpu.sregs())
-	{}
-
-	static void choose(bool emulated)
-	{
-		REQUIRE_EQ(write_text(parameter, emulated ? "1" : "0"), 0);
-	}
-
-	// Why it stopped at last. Memory that is not there reads as 0.
-	u32 execute(
-		const Image &image, const u8 *gdt, const Instruction &code, const kvm_regs &regs)
-	{
-		memcpy(memory.bytes(), image.bytes, watched);
-		if (gdt)
-			memcpy(memory.bytes() + at::gdt, gdt, 0x80);
-		memcpy(memory.bytes() + at::code, code.bytes, code.size);
-		vcpu.set(start);
-		vcpu.set(regs);
-		u32 why = run();
-		for (unsigned i = 0; i < 32 && why == KVM_EXIT_MMIO; ++i) {
-			memset(vcpu.state().mmio.data, 0, 8);
-			why = run();
-		}
-		return why;
-	}
-
-	const kvm_sregs start;
-};
-
-void poke_return(kvm_regs &regs, Image &image, Mode mode)
+void poke_return(Twins &twins, u64 stack, Mode mode)
 {
 	const u32 size = mode == Mode::real ? 2 : 4;
 	const u32 values[] = {landing, mode == Mode::real ? 0u : u32{selector::code32}, 0x202};
 	for (u32 i = 0; i < 3; ++i)
-		memcpy(image.bytes + regs.rsp + i * size, &values[i], size);
-}
-
-bool alike(Twin &native, Twin &forced, u64 undefined)
-{
-	kvm_regs a = native.vcpu.regs(), b = forced.vcpu.regs();
-	a.rflags &= ~undefined;
-	b.rflags &= ~undefined;
-	const kvm_sregs s = native.vcpu.sregs(), t = forced.vcpu.sregs();
-	const kvm_segment kvm_sregs::*segments[] = {&kvm_sregs::cs, &kvm_sregs::ds, &kvm_sregs::es,
-		&kvm_sregs::fs, &kvm_sregs::gs, &kvm_sregs::ss};
-	bool same = memcmp(&a, &b, sizeof a) == 0 && s.cr0 == t.cr0 && s.cr2 == t.cr2 &&
-		    memcmp(native.memory.bytes(), forced.memory.bytes(), watched) == 0;
-	for (const auto segment : segments)
-		same = same && (s.*segment).selector == (t.*segment).selector &&
-		       (s.*segment).base == (t.*segment).base;
-	if (!same)
-		note("rip %llx %llx, flags %llx %llx, rax %llx %llx, rcx %llx %llx, rsp %llx %llx, "
-		     "memory %d",
-			a.rip, b.rip, a.rflags, b.rflags, a.rax, b.rax, a.rcx, b.rcx, a.rsp, b.rsp,
-			memcmp(native.memory.bytes(), forced.memory.bytes(), watched));
-	return same;
+		memcpy(twins.image + stack + i * size, &values[i], size);
 }
 
 void compare(Mode mode)
 {
-	if (access(parameter, W_OK))
-		skip_test("the module has no force_emulation");
-	Twin native{mode, false}, forced{mode, true};
-	Twin::choose(false);
-	Image image{mode};
-	u8 gdt[0x80];
-	memcpy(gdt, native.memory.bytes() + at::gdt, sizeof gdt);
+	Twins twins{mode};
+	fill(twins, mode);
 	Random random{mode == Mode::real ? 1u : 2u};
-	unsigned states = 0, count = 0, different = 0;
+	unsigned count = 0;
 	for (const Form &form : forms) {
 		if (!(form.modes & (mode == Mode::real ? in_real : in_protected)))
 			continue;
 		count += form.last - form.first + 1u;
-		for (unsigned n = 0; n < states_per_form && different < 20; ++n, ++states) {
+		for (unsigned n = 0; n < states_per_form && !twins.hopeless(); ++n) {
 			const Instruction code = make(form, mode, random);
-			kvm_regs regs{};
+			State state = twins.start;
+			kvm_regs &regs = state.regs;
 			__u64 *const gprs[] = {&regs.rax, &regs.rbx, &regs.rcx, &regs.rdx,
 				&regs.rsi, &regs.rdi, &regs.rbp};
 			for (__u64 *gpr : gprs)
@@ -322,19 +236,13 @@ void compare(Mode mode)
 				regs.rcx = random.below(40);
 			regs.rsp = 0xd000 + random.below(0x1000);
 			regs.rip = at::code;
-			regs.rflags = (random.next() & (status | 0x400)) | 2;
-			poke_return(regs, image, mode);
-			const u32 why = native.execute(image, gdt, code, regs);
-			const u32 also = forced.execute(image, gdt, code, regs);
-			if (CHECK_EQ(also, why) && CHECK(alike(native, forced, form.undefined)))
-				continue;
-			++different;
-			note("%02x %02x %02x %02x %02x %02x %02x", code.bytes[0], code.bytes[1],
-				code.bytes[2], code.bytes[3], code.bytes[4], code.bytes[5],
-				code.bytes[6]);
+			regs.rflags = (random.next() & (status | flag::df)) | flag::fixed;
+			poke_return(twins, regs.rsp, mode);
+			twins.set_code(code);
+			twins.alike(state, form.undefined);
 		}
 	}
-	note("%u opcodes, %u states, %u differ", count, states, different);
+	twins.summarize(count, "opcodes");
 }
 
 } // namespace

@@ -202,6 +202,10 @@ Result<After> handle_dr_access(Exit &exit)
 {
 	const DrAccess access{exit.qualification()};
 	Vcpu &vcpu = exit.vcpu;
+	// As the emulator has it: what does not exist is undefined for everybody.
+	const bool alias = access.number() == 4 || access.number() == 5;
+	if (alias && vcpu.state.cr4(exit.vmcs) & X86_CR4_DE)
+		return exit.raise(x86::Exception::ud());
 	if (exit.cpl() != 0)
 		return exit.raise(x86::Exception::gp());
 
@@ -211,7 +215,6 @@ Result<After> handle_dr_access(Exit &exit)
 		return debug_exit(vcpu, exit.vmcs, x86::Vector::debug, general_detect);
 	if (vcpu.state.dr7() & general_detect) {
 		vcpu.debug.dr6 |= general_detect;
-		vcpu.state.set_dr7(vcpu.state.dr7() & ~general_detect);
 		return exit.raise(x86::Exception::plain(x86::Vector::debug));
 	}
 

@@ -53,6 +53,14 @@ void retire(Vcpu &vcpu, vmx::Current vmcs, const EmulatedGuest &guest, bool sing
 
 } // namespace
 
+void keep_new_task(Vcpu &vcpu, const x86::emulator::Registers &registers)
+{
+	vcpu.state.set_rip(registers.rip);
+	vcpu.state.set_rflags(registers.rflags);
+	vcpu.state.set_rsp(registers.gpr[x86::Gpr::rsp]);
+	vcpu.in_software = true;
+}
+
 Result<After> emulate(Vcpu &vcpu, vmx::Current vmcs)
 {
 	vcpu.statistics.add(machine::VcpuCounter::instructions_emulated);
@@ -73,6 +81,8 @@ Result<After> emulate(Vcpu &vcpu, vmx::Current vmcs)
 		case Stop::pending: vcpu.io.rip = rip; return After::exit_to_user;
 		case Stop::exception:
 			vcpu.io.forget_answers();
+			if (vcpu.state.mode_may_have_changed())
+				keep_new_task(vcpu, registers);
 			return exit_for_writes(vcpu);
 		case Stop::unknown: break;
 		}
@@ -117,8 +127,11 @@ Result<After> handle_task_switch(Exit &exit)
 		if (begun->info.has_error_code())
 			error_code = begun->error_code;
 		rip += begun->instruction_length;
-		vcpu.events.begun.reset();
+		// Only an exception combines with one that its delivery meets.
+		if (begun->info.type() != vmx::EventType::hardware_exception)
+			vcpu.events.begun.reset();
 	}
+	const u16 old_task = vcpu.state.segment(exit.vmcs, x86::SegmentName::tr).selector;
 	auto &gprs = vcpu.residency.world().gprs;
 	gprs[x86::Gpr::rsp] = vcpu.state.rsp(exit.vmcs);
 	EmulatedGuest guest{vcpu, exit.vmcs};
@@ -130,6 +143,13 @@ Result<After> handle_task_switch(Exit &exit)
 		const u64 data[] = {exit.reason.raw, qualification};
 		return internal_error(vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON, data);
 	}
+	if (!outcome) {
+		// Else the fault was the old task's, and nothing has changed.
+		if (vcpu.state.segment(exit.vmcs, x86::SegmentName::tr).selector != old_task)
+			keep_new_task(vcpu, registers);
+		return After::reenter;
+	}
+	vcpu.events.begun.reset();
 	vcpu.state.set_rip(registers.rip);
 	vcpu.state.set_rflags(registers.rflags);
 	vcpu.state.set_rsp(gprs[x86::Gpr::rsp]);

@@ -32,8 +32,9 @@ Result<After> handle_exception(Exit &exit)
 		if (vcpu.debugger.takes_debug_exceptions())
 			return debug_exit(vcpu, exit.vmcs, Vector::debug, exit.qualification() & sticky);
 		vcpu.debug.dr6 = (vcpu.debug.dr6 & ~breakpoints) | (exit.qualification() & sticky);
-		constexpr u64 general_detect = 1 << 13;
-		vcpu.state.set_dr7(vcpu.state.dr7() & ~general_detect);
+		// INT1 is a trap, but the exit shows where it stands (SDM vol. 3, 28.3.3).
+		if (event.type() == vmx::EventType::privileged_software_exception)
+			exit.complete();
 		return exit.raise(Exception::plain(Vector::debug));
 	}
 	default: {

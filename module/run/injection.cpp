@@ -37,6 +37,10 @@ Delivery begin_exception(Vcpu &vcpu, vmx::Current vmcs, const Exception &excepti
 {
 	if (exception.vector == Vector::page_fault)
 		vcpu.cr2 = exception.address;
+	// The handler may use the debug registers (SDM vol. 3, 18.2.4).
+	constexpr u64 general_detect = 1 << 13;
+	if (exception.vector == Vector::debug && vcpu.state.dr7() & general_detect)
+		vcpu.state.set_dr7(vcpu.state.dr7() & ~general_detect);
 	if (is_fault(exception.vector))
 		vcpu.state.set_rflags(vcpu.state.rflags(vmcs) | X86_EFLAGS_RF);
 	// Real mode has no error codes.

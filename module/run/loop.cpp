@@ -161,7 +161,7 @@ Result<After> run_once(Vcpu &vcpu, vmx::Current vmcs)
 		return shut_down(vcpu);
 	if (vcpu.mp_state != MpState::runnable)
 		return After::reenter;
-	if (vcpu.vm.may_need_software && needs_software(vcpu, vmcs)) [[unlikely]]
+	if ((vcpu.vm.may_need_software || vcpu.in_software) && needs_software(vcpu, vmcs)) [[unlikely]]
 		return run_in_software(vcpu, vmcs);
 	if (vcpu.task_priority.shared.value) [[unlikely]]
 		show_task_priority(vcpu);

@@ -178,7 +178,8 @@ bool write_sysenter(Vcpu &vcpu, vmx::Current vmcs, u32 index, u64 value)
 {
 	vmx::Sysenter sysenter = vcpu.state.sysenter(vmcs);
 	switch (index) {
-	case msr::sysenter_cs: sysenter.cs = value; break;
+	// The VMCS holds 32 bits of it.
+	case msr::sysenter_cs: sysenter.cs = static_cast<u32>(value); break;
 	case msr::sysenter_esp: sysenter.esp = value; break;
 	case msr::sysenter_eip: sysenter.eip = value; break;
 	}

@@ -55,6 +55,7 @@ Result<After> deliver_in_software(Vcpu &vcpu, vmx::Current vmcs)
 	Event event{.vector = delivery.info.vector(), .kind = kind_of(delivery.info.type()), .error_code = {}};
 	if (delivery.info.has_error_code())
 		event.error_code = delivery.error_code;
+	const u16 old_task = vcpu.state.segment(vmcs, x86::SegmentName::tr).selector;
 	const auto outcome = x86::emulator::deliver(guest, registers, event);
 	if (const auto error = guest.host_error())
 		return std::unexpected{*error};
@@ -64,8 +65,11 @@ Result<After> deliver_in_software(Vcpu &vcpu, vmx::Current vmcs)
 		return internal_error(vcpu, KVM_INTERNAL_ERROR_DELIVERY_EV, data);
 	}
 	// An exception comes first, or in its place.
-	if (!outcome)
+	if (!outcome) {
+		if (vcpu.state.segment(vmcs, x86::SegmentName::tr).selector != old_task)
+			keep_new_task(vcpu, registers);
 		return After::reenter;
+	}
 	events.begun.reset();
 	vcpu.state.set_rip(registers.rip);
 	vcpu.state.set_rflags(registers.rflags);
@@ -90,6 +94,11 @@ bool needs_software(Vcpu &vcpu, vmx::Current vmcs)
 {
 	if (vcpu.vm.emulated)
 		return true;
+	// With unrestricted guests only a new task is here that faulted, until its segments are good.
+	if (!vcpu.vm.may_need_software) {
+		vcpu.in_software = vcpu.state.cr0(vmcs) & X86_CR0_PE && !segments_fit(vcpu, vmcs);
+		return vcpu.in_software;
+	}
 	const bool was = vcpu.in_software;
 	if (was || vcpu.state.mode_may_have_changed()) {
 		const u64 cr0 = vcpu.state.cr0(vmcs);

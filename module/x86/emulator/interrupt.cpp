@@ -22,13 +22,16 @@ std::unexpected<Stop> idt_fault(Execution &x, Vector vector, u8 entry)
 	return x.raise(Exception::coded(vector, u32{entry} << 3 | in_idt | x.external));
 }
 
-// Faults push RFLAGS with RF set, so that their instruction is not stopped at a breakpoint again
-// (SDM vol. 3, 17.3.1.1).
+// Faults push RFLAGS with RF set, so that their instruction is not stopped at a breakpoint again;
+// INT n and its kin, which have begun, push it clear (SDM vol. 3, 18.3.1.1).
 u64 flags_image(const Execution &x, const Event &event)
 {
-	constexpr u32 traps = 1 << 1 | 1 << 3 | 1 << 4;
+	if (is_instruction(event.kind))
+		return x.rflags & ~flag::rf;
+	// #DB, #BP and #OF; #DF and #MC, which are aborts.
+	constexpr u32 no_faults = 1 << 1 | 1 << 3 | 1 << 4 | 1 << 8 | 1 << 18;
 	const bool fault =
-		event.kind == Event::Kind::exception && !(traps >> (event.vector & 31) & 1);
+		event.kind == Event::Kind::exception && !(no_faults >> (event.vector & 31) & 1);
 	return fault ? x.rflags | flag::rf : x.rflags;
 }
 
@@ -44,7 +47,7 @@ Outcome<> deliver_8086(Execution &x, u64 base, u8 vector, u64 image)
 	cs.base = u64{cs.selector} << 4;
 	x.guest.set_segment(SegmentName::cs, cs);
 	x.rip = entry & 0xffff;
-	x.rflags &= ~(flag::tf | flag::ac | flag::rf);
+	x.rflags &= ~(flag::tf | flag::rf);
 	return {};
 }
 
@@ -203,7 +206,7 @@ Outcome<> deliver(Execution &x, const Event &event)
 	if (event.vector * 4u + 3 > ivt.limit)
 		return x.gp();
 	TRY(deliver_8086(x, ivt.base, event.vector, x.rflags));
-	x.rflags &= ~flag::interrupt;
+	x.rflags &= ~(flag::interrupt | flag::ac);
 	return {};
 }
 
@@ -241,7 +244,11 @@ Outcome<> into(Execution &x)
 
 Outcome<> int1(Execution &x)
 {
-	return deliver(x, {1, Event::Kind::privileged_software, {}});
+	TRY(deliver(x, {1, Event::Kind::privileged_software, {}}));
+	// A debug exception's handler may use the debug registers (SDM vol. 3, 18.2.4).
+	constexpr u64 dr7_gd = bit(13);
+	const u64 dr7 = x.guest.debug(7);
+	return dr7 & dr7_gd ? x.guest.set_debug(7, dr7 & ~dr7_gd) : Outcome<>{};
 }
 
 } // namespace op

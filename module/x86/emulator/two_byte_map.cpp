@@ -114,8 +114,8 @@ constexpr Row rows[] = {
 	{0x6f_x, p66, move_vector, {Vdq, Wdq}, sse | aligned},
 	{0x6f_x, pf3, move_vector, {Vdq, Wdq}, sse},
 	{0x77_x, np, emms, {}, mmx},
-	{0x78_x, np, undefined}, // VMREAD
-	{0x79_x, np, undefined}, // VMWRITE
+	{0x78_x, undefined, {Gv, Ev}, manual}, // VMREAD
+	{0x79_x, undefined, {Gv, Ev}, manual}, // VMWRITE
 	{0x7e_x, np, move_low, {Ey, Pq}, manual | mmx},
 	{0x7e_x, p66, move_low, {Ey, Vq}, manual | sse},
 	{0x7e_x, pf3, move_low, {Vq, Wq}, sse},

@@ -248,6 +248,50 @@ TEST_F(Emulation, ATaskGate)
 	EXPECT_EQ(guest_->vcpu.run(program), 0);
 }
 
+TEST_F(Emulation, ANewTaskWithoutCodeTakesItsOwnFault)
+{
+	constexpr u64 gdt = 0x3000, idt = 0x4000, old_tss = 0x5000, new_tss = 0x6000, stack = 0x7000;
+	constexpr u64 handler = 0x2000, entry = 0x1800;
+	constexpr u16 code = 8, data = 0x10, user_data = 0x1b, task = 0x28;
+	const auto put = [&](u64 address, u64 value, unsigned size) {
+		std::memcpy(guest_->ram.data() + address, &value, size);
+	};
+	put(gdt + code, 0x00cf'9b00'0000'ffff, 8);
+	put(gdt + data, 0x00cf'9300'0000'ffff, 8);
+	put(gdt + 0x18, 0x00cf'f300'0000'ffff, 8);
+	put(gdt + task, 0x0000'8900'0000'0067 | new_tss << 16, 8);
+	put(idt + 10 * 8, handler | u64{code} << 16 | u64{0x8e00} << 32, 8);
+	put(new_tss + 4, stack, 4);
+	put(new_tss + 8, data, 4);
+	put(new_tss + 32, entry, 4);
+	put(new_tss + 36, 2, 4);
+	put(new_tss + 76, data | 3, 4); // CS
+	put(new_tss + 80, user_data, 4);
+	kvm_sregs sregs = guest_->vcpu.sregs();
+	sregs.gdt = {.base = gdt, .limit = 0x3f, .padding = {}};
+	sregs.idt = {.base = idt, .limit = 0xff, .padding = {}};
+	sregs.tr.base = old_tss;
+	sregs.tr.limit = 0x67;
+	sregs.tr.selector = 0x20;
+	ASSERT_EQ(guest_->vcpu.ioctl(KVM_SET_SREGS, &sregs), 0);
+
+	const auto program = sim::in_turn({[](Guest &) {
+		return GuestExit::of(ExitReason::task_switch, u64{3} << 30 | task, 2);
+	},
+		[&](Guest &g) {
+			EXPECT_EQ(g.get(field::guest_rip), handler);
+			return GuestExit::of(ExitReason::triple_fault);
+		}});
+	EXPECT_EQ(guest_->vcpu.run(program), 0);
+	EXPECT_EQ(reason(), u32{KVM_EXIT_SHUTDOWN});
+	EXPECT_EQ(guest_->vcpu.sregs().tr.selector, task);
+	u32 frame[3];
+	std::memcpy(frame, guest_->ram.data() + stack - 24, sizeof(frame));
+	EXPECT_EQ(frame[0], data);
+	EXPECT_EQ(frame[1], entry);
+	EXPECT_EQ(frame[2], data | 3u);
+}
+
 TEST_F(Emulation, TheLocalApicAndTheIoapicByMemory)
 {
 	const Vm vm;

@@ -229,6 +229,19 @@ TEST_F(Exits, AnExceptionThatExitedGoesToTheGuest)
 	}).rip);
 }
 
+TEST_F(Exits, Int1IsATrap)
+{
+	const Guest32 guest;
+	const auto int1 = [](Guest &) {
+		GuestExit exit = GuestExit::of(ExitReason::exception_or_nmi, 0, 1);
+		exit.event = EventInfo::of(EventType::privileged_software_exception, 1);
+		return exit;
+	};
+	const After result = after(guest, int1);
+	EXPECT_EQ(result.delivered, exception(1));
+	EXPECT_EQ(result.rip, Guest32::code_address + 1);
+}
+
 TEST_F(Exits, NmisAndMachineChecksAreTheHosts)
 {
 	const Guest32 guest;

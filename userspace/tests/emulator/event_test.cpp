@@ -127,6 +127,24 @@ TEST_F(Events, SoftwareInterruptsCheckTheGate)
 	EXPECT_EQ(guest.rip, place::handler);
 }
 
+TEST_F(Events, SoftwareInterruptsPushNoResumeFlag)
+{
+	become(Mode::protected32, 0);
+	set_idt_entry(0x80, gate(code0, place::handler, 0x8f));
+	guest.rflags |= RF;
+	completes({0xcd, 0x80});
+	EXPECT_EQ(stacked(2, 4), MadeUpGuest::flag_fixed);
+}
+
+TEST_F(Events, Int1LetsItsHandlerUseTheDebugRegisters)
+{
+	become(Mode::protected32, 0);
+	set_idt_entry(1, gate(code0, place::handler, 0x8f));
+	guest.dr[7] = 0x400 | bit(13);
+	completes({0xf1});
+	EXPECT_EQ(guest.dr[7], 0x400u);
+}
+
 TEST_F(Events, In64BitMode)
 {
 	become(Mode::long64, 3);
@@ -212,11 +230,12 @@ TEST_F(Events, InterruptsOf8086ModeByRedirection)
 	guest.poke(place::tss + 102, 0x80, 2);
 	guest.poke(place::tss + 0x80 - 32 + 0x21 / 8, 0, 1); // redirected
 	guest.poke(0x21 * 4, 0x0100'1234, 4);
-	guest.rflags |= X86_EFLAGS_VIF;
+	guest.rflags |= X86_EFLAGS_VIF | X86_EFLAGS_AC;
 	completes({0xcd, 0x21});
 	EXPECT_EQ(guest.rip, 0x1234u);
 	EXPECT_EQ(stacked(2, 2), MadeUpGuest::flag_fixed | X86_EFLAGS_IOPL | IF);
 	EXPECT_FALSE(guest.rflags & X86_EFLAGS_VIF);
+	EXPECT_TRUE(guest.rflags & X86_EFLAGS_AC);
 	guest.poke(place::tss + 0x80 - 32 + 0x21 / 8, 0xff, 1);
 	guest.rip = place::code;
 	guest.segments[static_cast<u8>(SegmentName::cs)].base = 0;

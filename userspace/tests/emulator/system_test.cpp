@@ -131,6 +131,13 @@ TEST_F(System, TranslationsAndCaches)
 	raises({0x0f, 0xae, 0x3b}, Exception::page_fault(place::end, 0)); // CLFLUSH
 }
 
+TEST_F(System, VmxInstructionsAreUndefinedWithAnyPrefix)
+{
+	raises({0x0f, 0x78, 0xc0}, Exception::ud());
+	raises({0x66, 0x0f, 0x78, 0xc0}, Exception::ud());
+	raises({0xf2, 0x0f, 0x79, 0xc0}, Exception::ud());
+}
+
 TEST_F(System, MonitorAndMwait)
 {
 	guest.gpr[Gpr::rax] = place::data;
