@@ -16,7 +16,7 @@ class StealTime {
 	// delay: how long the thread has waited for a CPU so far. False: reserved bits are set.
 	bool set_msr(u64 value, u64 delay);
 
-	bool outdated(u64 delay) const { return enabled() && delay != delay_; }
+	bool outdated(u64 delay) const { return delay != delay_; }
 	// The thread leaves its CPU while its guest is between two instructions. Preemption is off.
 	void leave(const GuestMemory &memory);
 	// Before the guest runs again. True: somebody relied on its translations being flushed first.

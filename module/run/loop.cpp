@@ -316,7 +316,7 @@ Result<> run(Vcpu &vcpu)
 	if (!vcpu.vmcs_initialized())
 		vcpu.initialize_vmcs(vmcs);
 	vcpu.exception_bitmap.set(vmcs, intercepted_exceptions(vcpu));
-	if (vcpu.steal_time.outdated(kvmpp_run_delay_ns())) // the VMM had to wait
+	if (vcpu.steal_time.enabled() && vcpu.steal_time.outdated(kvmpp_run_delay_ns())) // the VMM had to wait
 		vcpu.mailbox.request(Request::steal_time);
 	if (!vcpu.lapic)
 		vcpu.set_cr8(vcpu.run().cr8);
