@@ -22,6 +22,12 @@ command:
 check:
 	@scripts/check
 
+# And what takes longer: about an hour and a half.
+check-all: check
+	+$(MAKE) check-emulator
+	+$(MAKE) fuzz FUZZ_SECONDS=600
+	+$(MAKE) check-upstream
+
 # The emulator against this machine's processor, for as many seconds as LIMIT says.
 check-emulator:
 	cmake -S userspace -B build/userspace
@@ -57,6 +63,7 @@ help:
 	@echo 'make modules_install   installs it'
 	@echo 'make clean             removes what the build of the module made'
 	@echo 'make check             all tests; 15 to 25 minutes'
+	@echo 'make check-all         that, and the three below for as long as they are worth'
 	@echo 'make check-emulator    the emulator against this processor, ten minutes of it (LIMIT=SECONDS)'
 	@echo 'make check-upstream    Linux'"'"'s own KVM selftests, beside kvm_intel; half an hour'
 	@echo 'make demo              an emulated Intel machine, in it kvmpp, on it Linux as a guest'
@@ -66,5 +73,5 @@ help:
 	@echo 'make accesses          VMREADs and VMWRITEs of each kind of exit'
 	@echo 'make selftests command what runs in the emulated machine, by themselves'
 
-.PHONY: all modules modules_install clean selftests command check check-emulator demo bench accesses
+.PHONY: all modules modules_install clean selftests command check check-all check-emulator demo bench accesses
 .PHONY: coverage fuzz check-upstream help
