@@ -97,6 +97,12 @@ Compared compare(const State &state, const Ending &emulated, const Ending &nativ
 		ignored |= undefined_flags(instruction, count);
 	}
 	Registers64 a = emulated.registers, b = native.registers;
+	// A fault of the host's own, when it brings in the next page of code, is over with an IRET that may
+	// take the RPL from null selectors. RF shows it.
+	if (b.rflags & X86_EFLAGS_RF)
+		for (auto *selector : {&a.ds, &a.es, &b.ds, &b.es})
+			if (*selector < 4)
+				*selector = 0;
 	a.rflags &= ~ignored;
 	b.rflags &= ~ignored;
 	if (processors_choice(state, instruction, emulated, native))
