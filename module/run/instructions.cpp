@@ -4,6 +4,7 @@
 #include "host/trace.h"
 #include "machine/vm.h"
 #include "run/emulated_guest.h"
+#include "run/emulation.h"
 #include "run/handlers.h"
 #include "run/hypercall.h"
 
@@ -82,13 +83,17 @@ Result<After> handle_invalid_opcode(Exit &exit)
 	const Gva place{base + exit.rip()};
 	std::array<u8, 3> code{};
 	const auto fetched = guest.fetch(place, code.data(), code.size());
+	// Another processor took the page away meanwhile: that fault is the guest's.
+	if (!fetched && fetched.error() == x86::emulator::Stop::exception)
+		return After::reenter;
 	if (!fetched || *fetched < code.size() || code != vmmcall)
 		return exit.raise(Exception::ud());
 	// If the guest may not write there, that is the exception that it gets, as with KVM.
 	(void)guest.write(place, vmcall.data(), vmcall.size(), Access::write).has_value();
 	if (const auto error = guest.host_error())
 		return std::unexpected{*error};
-	return After::reenter;
+	// A write to a ROM is the VMM's to see.
+	return exit_for_writes(exit.vcpu);
 }
 
 Result<After> handle_undefined(Exit &exit)

@@ -74,6 +74,26 @@ TEST_F(Quirks, AHypercallOfAnotherProcessorIsRepaired)
 	EXPECT_EQ(code[1], 0x0b);
 }
 
+TEST_F(Quirks, AHypercallInRomIsRepairedByTheVmmOrNobody)
+{
+	constexpr u64 place = 0x100000;
+	const Guest32 guest;
+	const sim::UserMemory rom{1};
+	ASSERT_EQ(guest.vm.set_slot(1, place, rom, KVM_MEM_READONLY), 0);
+	std::memcpy(rom.data(), "\x0f\x01\xd9", 3);
+	ASSERT_EQ(guest.vcpu.run([](Guest &g) {
+		GuestExit exit = invalid_opcode(g);
+		g.set(field::guest_rip, place);
+		return exit;
+	}),
+		0);
+	const kvm_run &run = guest.vcpu.shared();
+	ASSERT_EQ(run.exit_reason, u32{KVM_EXIT_MMIO});
+	EXPECT_TRUE(run.mmio.is_write);
+	EXPECT_EQ(run.mmio.phys_addr, place);
+	EXPECT_EQ(rom.at<u8>(2), 0xd9);
+}
+
 TEST_F(Quirks, WithoutItAHypercallOfAnotherProcessorIsUndefined)
 {
 	const Guest32 guest;
