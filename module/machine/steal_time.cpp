@@ -37,13 +37,17 @@ bool StealTime::take_mark(const GuestMemory &memory)
 {
 	const Gpa mark = place() + offsetof(kvm_steal_time, preempted);
 	u64 old = KVM_VCPU_PREEMPTED;
-	for (;;) {
+	// A guest changes it at most twice; one that goes on has it taken away, and a flush in any case.
+	for (unsigned tries = 0; tries < 8; ++tries) {
 		switch (memory.compare_exchange(mark, sizeof(u8), old, 0)) {
 		case x86::Replaced::yes: return old & KVM_VCPU_FLUSH_TLB;
 		case x86::Replaced::changed_meanwhile: continue;
 		case x86::Replaced::not_writable: return true; // nobody can tell
 		}
 	}
+	constexpr u8 none = 0;
+	(void)memory.write(mark, &none, sizeof(none)).has_value();
+	return true;
 }
 
 bool StealTime::come_back(const GuestMemory &memory, u64 delay)
