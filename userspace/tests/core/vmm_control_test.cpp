@@ -232,8 +232,14 @@ TEST_F(VmmControl, AGuestThatHaltsByItself)
 		EXPECT_EQ(g.get(field::guest_activity), 0u);
 		return g.out(0x80, 1, 0);
 	};
+	EXPECT_EQ(vcpu.run(sim::in_turn({halts, [&](Guest &g) {
+						 sim::this_thread().signal = true;
+						 return still_halted(g);
+					 }})),
+		-EINTR);
+	sim::this_thread().signal = false;
 	ASSERT_EQ(vcpu.ioctl(KVM_NMI, 0), 0);
-	ASSERT_EQ(vcpu.run(sim::in_turn({goes_on})), 0);
+	ASSERT_EQ(vcpu.run(goes_on), 0);
 	EXPECT_EQ(vcpu.run(sim::in_turn({halts, still_halted, [&](Guest &g) {
 						 still_halted(g);
 						 return g.out(0x80, 1, 0);
