@@ -62,7 +62,7 @@ help:
 	@echo 'make                   kvmpp.ko for the running kernel (KERNELRELEASE or KDIR for another)'
 	@echo 'make modules_install   installs it'
 	@echo 'make clean             removes what the build of the module made'
-	@echo 'make check             all tests; 15 to 25 minutes'
+	@echo 'make check             all tests; 15 to 40 minutes'
 	@echo 'make check-all         that, check-emulator, check-upstream, ten minutes of each fuzzer'
 	@echo 'make check-emulator    the emulator against this processor, ten minutes of it (LIMIT=SECONDS)'
 	@echo 'make check-upstream    Linux'"'"'s own KVM selftests, beside kvm_intel; a quarter of an hour'

@@ -64,6 +64,20 @@ TEST_F(State, Sregs2HoldsThePdptes)
 	EXPECT_EQ(guest.vcpu.ioctl(KVM_SET_SREGS2, &sregs), -EINVAL);
 }
 
+TEST_F(State, Xsave2IsAsLargeAsItSays)
+{
+	const Guest32 guest;
+	EXPECT_EQ(offers(guest.vm, KVM_CAP_XSAVE2), long{sizeof(kvm_xsave)});
+	kvm_xsave image{};
+	ASSERT_EQ(guest.vcpu.ioctl(KVM_GET_XSAVE, &image), 0);
+	image.region[6] = 0x1f00; // MXCSR
+	ASSERT_EQ(guest.vcpu.ioctl(KVM_SET_XSAVE, &image), 0);
+	kvm_xsave again{};
+	ASSERT_EQ(guest.vcpu.ioctl(KVM_GET_XSAVE2, &again), 0);
+	EXPECT_EQ(again.region[6], 0x1f00u);
+	EXPECT_EQ(guest.vcpu.ioctl(KVM_GET_XSAVE2, 0x10ul), -EFAULT);
+}
+
 TEST_F(State, AttributesOfTheTsc)
 {
 	const Guest32 guest;
