@@ -18,6 +18,7 @@ struct Gprs {
 
 	constexpr u64 &operator[](Gpr name) { return values[static_cast<u8>(name)]; }
 	constexpr u64 operator[](Gpr name) const { return values[static_cast<u8>(name)]; }
+	constexpr bool operator==(const Gprs &) const = default;
 };
 
 // Segment registers in the order of their encoding; LDTR and TR follow.
