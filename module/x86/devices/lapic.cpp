@@ -34,6 +34,7 @@ int Lapic::accept(const Message &message)
 			return delivery_ignored;
 		return accept_vector(message.vector, message.level);
 	case Delivery::nmi: raise(event_nmi); return 1;
+	case Delivery::smi: raise(event_smi); return 1;
 	case Delivery::init:
 		// Level de-assert only synchronized arbitration IDs (SDM vol. 3, 11.6.1).
 		if (message.level && !message.asserted)
@@ -41,7 +42,6 @@ int Lapic::accept(const Message &message)
 		raise(event_init);
 		return 1;
 	case Delivery::startup: startup(message.vector); return 1;
-	case Delivery::smi:    // there is no SMM
 	case Delivery::extint: // the PIC is asked by the one who accepts_pic()
 	case Delivery::remote_read: break;
 	}
@@ -71,7 +71,8 @@ bool Lapic::local_interrupt(LocalSource source)
 	if ((entry & lvt_masked) || !identity().hardware_enabled)
 		return false;
 	const auto delivery = static_cast<Delivery>(entry >> 8 & 7);
-	if (delivery != Delivery::fixed && delivery != Delivery::nmi && delivery != Delivery::init)
+	if (delivery != Delivery::fixed && delivery != Delivery::nmi && delivery != Delivery::init &&
+		delivery != Delivery::smi)
 		return false;
 	// The processor masks it as it delivers (SDM vol. 3, 11.5.1).
 	if (source == LocalSource::performance)
@@ -130,6 +131,7 @@ Lapic::Events Lapic::collect()
 		error(error_receive_illegal);
 	return {
 		.nmi = (events & event_nmi) != 0,
+		.smi = (events & event_smi) != 0,
 		.init = (events & event_init) != 0,
 		.startup = (events & event_startup) != 0,
 		.startup_vector = static_cast<u8>(events >> startup_vector_shift),

@@ -68,6 +68,7 @@ public:
 	// What others have asked of the processor since the owner last looked.
 	struct Events {
 		bool nmi = false;
+		bool smi = false;
 		bool init = false; // comes before startup
 		bool startup = false;
 		u8 startup_vector = 0;
@@ -110,6 +111,9 @@ public:
 	}
 	// Moves what has been posted into IRR, delivers the timer's interrupt, hands out the rest.
 	Events collect();
+	// An INIT that has not been collected.
+	bool init_posted() const { return events_.load(std::memory_order_relaxed) & event_init; }
+	void forget_init() { events_.fetch_and(~event_init); }
 	// The vector to be delivered now, unless RFLAGS or the like forbid.
 	std::optional<u8> injectable() const
 	{
@@ -203,7 +207,7 @@ private:
 
 	// Bits of events_.
 	static constexpr u32 event_timer = 1 << 0, event_nmi = 1 << 1, event_init = 1 << 2,
-			     event_startup = 1 << 3, event_illegal_vector = 1 << 4;
+			     event_startup = 1 << 3, event_illegal_vector = 1 << 4, event_smi = 1 << 5;
 	static constexpr unsigned startup_vector_shift = 8;
 
 	// Bits of ESR (SDM vol. 3, 11.5.3).

@@ -309,6 +309,7 @@ Lapic::Effect Lapic::command(u32 low, u32 destination)
 		}
 		break;
 	case Delivery::nmi:
+	case Delivery::smi:
 	case Delivery::init:
 	case Delivery::startup: break;
 	default: return {};

@@ -246,13 +246,39 @@ TEST(Lapic, ALevelDeassertIsNoInterrupt)
 	EXPECT_EQ(apic->accept({.vector = 0x40, .asserted = false}), 1) << "an edge has no level";
 }
 
-TEST(Lapic, SmiAndExtintAndRemoteReadAreIgnored)
+TEST(Lapic, ExtintAndRemoteReadAreIgnored)
 {
 	Apic apic;
 	apic.enable();
-	for (auto delivery : {Delivery::smi, Delivery::extint, Delivery::remote_read})
+	for (auto delivery : {Delivery::extint, Delivery::remote_read})
 		EXPECT_EQ(apic->accept({.vector = 0x40, .delivery = delivery}), delivery_ignored);
 	EXPECT_FALSE(apic->attention());
+}
+
+TEST(Lapic, AnSmiIsHandedOutOnce)
+{
+	Apic apic;
+	apic.enable();
+	EXPECT_EQ(apic->accept({.vector = 0, .delivery = Delivery::smi}), 1);
+	EXPECT_TRUE(apic->attention());
+	EXPECT_TRUE(apic->collect().smi);
+	EXPECT_FALSE(apic->collect().smi);
+	apic.write(ApicRegister::lvt_lint1, 0x200);
+	EXPECT_TRUE(apic->local_interrupt(LocalSource::lint1));
+	EXPECT_TRUE(apic->collect().smi);
+}
+
+TEST(Lapic, AnInitThatNobodyHasSeenCanBeForgotten)
+{
+	Apic apic;
+	apic.enable();
+	EXPECT_EQ(apic->accept({.delivery = Delivery::init}), 1);
+	EXPECT_EQ(apic->accept({.delivery = Delivery::nmi}), 1);
+	EXPECT_TRUE(apic->init_posted());
+	apic->forget_init();
+	EXPECT_FALSE(apic->init_posted());
+	const auto events = apic->collect();
+	EXPECT_TRUE(events.nmi && !events.init);
 }
 
 TEST(Lapic, AnIllegalVectorIsAnErrorAndNotAnInterrupt)
