@@ -76,7 +76,7 @@ Result<> set_vapic_address(Vcpu &vcpu, const kvm_vapic_addr &request)
 	if (!vcpu.lapic)
 		return fail(EINVAL);
 	const Gpa address{request.vapic_addr};
-	if (address.value && (!address.aligned(sizeof(u32)) || !vcpu.memory.is_ram(address)))
+	if (address.value && (!address.aligned(sizeof(u32)) || !vcpu.paravirtual_memory.is_ram(address)))
 		return fail(EINVAL);
 	vcpu.task_priority.shared = address;
 	return {};
@@ -116,6 +116,12 @@ Result<> guest_was_stopped(Vcpu &vcpu)
 Result<> nmi(Vcpu &vcpu)
 {
 	vcpu.events.nmi();
+	return {};
+}
+
+Result<> smi(Vcpu &vcpu)
+{
+	vcpu.events.smi = true;
 	return {};
 }
 
@@ -199,6 +205,7 @@ long ioctl(Vcpu &vcpu, unsigned int command, unsigned long argument)
 		return to_long(with_input<kvm_interrupt>(argument,
 			[&](const auto &interrupt) { return queue_interrupt(vcpu, interrupt); }));
 	case KVM_NMI: return to_long(nmi(vcpu));
+	case KVM_SMI: return to_long(smi(vcpu));
 	case KVM_X86_SETUP_MCE:
 		return to_long(with_input<u64>(
 			argument, [&](u64 capabilities) { return setup_mce(vcpu, capabilities); }));

@@ -48,6 +48,30 @@ void set_pending(Vcpu &vcpu, const kvm_vcpu_events &events)
 		vcpu.debug.dr6 |= payload & 0xe00f;
 }
 
+void get_smm(const Vcpu &vcpu, kvm_vcpu_events &events)
+{
+	events.flags |= KVM_VCPUEVENT_VALID_SMM;
+	events.smi.smm = vcpu.smm.active;
+	events.smi.pending = vcpu.events.smi;
+	events.smi.smm_inside_nmi = vcpu.smm.inside_nmi;
+	events.smi.latched_init = vcpu.smm.latched_init || (vcpu.lapic && vcpu.lapic->init_posted());
+}
+
+// ENOMEM, and nothing has changed.
+Result<> set_smm(Vcpu &vcpu, vmx::Current vmcs, const kvm_vcpu_events &events)
+{
+	TRY(vcpu.set_smm(vmcs, events.smi.smm));
+	vcpu.smm.inside_nmi = events.smi.smm && events.smi.smm_inside_nmi;
+	vcpu.smm.latched_init = false;
+	if (!vcpu.lapic)
+		return {};
+	// Outside SMM nothing holds it up.
+	vcpu.lapic->forget_init();
+	if (events.smi.latched_init)
+		vcpu.lapic->accept({.delivery = x86::Delivery::init});
+	return {};
+}
+
 } // namespace
 
 Result<> get_events(Vcpu &vcpu, kvm_vcpu_events &events)
@@ -91,6 +115,7 @@ Result<> get_events(Vcpu &vcpu, kvm_vcpu_events &events)
 	events.nmi.pending = vcpu.events.nmis;
 	events.nmi.masked = (blocking & vmx::blocking::nmi) != 0;
 	events.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
+	get_smm(vcpu, events);
 	if (options.exception_payload)
 		events.flags |= KVM_VCPUEVENT_VALID_PAYLOAD;
 	if (options.triple_fault_event) {
@@ -104,7 +129,7 @@ Result<> set_events(Vcpu &vcpu, const kvm_vcpu_events &events)
 {
 	const VmOptions options = vcpu.vm.options();
 	const u32 known = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW |
-			  KVM_VCPUEVENT_VALID_SIPI_VECTOR |
+			  KVM_VCPUEVENT_VALID_SIPI_VECTOR | KVM_VCPUEVENT_VALID_SMM |
 			  (options.exception_payload ? KVM_VCPUEVENT_VALID_PAYLOAD : 0) |
 			  (options.triple_fault_event ? KVM_VCPUEVENT_VALID_TRIPLE_FAULT : 0);
 	const bool has_payload = events.flags & KVM_VCPUEVENT_VALID_PAYLOAD;
@@ -118,10 +143,19 @@ Result<> set_events(Vcpu &vcpu, const kvm_vcpu_events &events)
 		(events.exception.nr > 31 || events.exception.nr == nmi_vector))
 		return fail(EINVAL);
 
+	const bool has_smm = events.flags & KVM_VCPUEVENT_VALID_SMM;
+	// A processor that waits for its start-up IPI takes no SMI.
+	if (has_smm && (events.smi.smm || events.smi.pending) && vcpu.mp_state == MpState::init_received)
+		return fail(EINVAL);
+
 	const auto resident = TRY(run::Resident::on(vcpu.residency));
+	if (has_smm)
+		TRY(set_smm(vcpu, resident.vmcs, events));
 	auto &waiting = vcpu.events;
 	const bool triple_fault = vcpu.events.triple_fault;
+	const bool smi = has_smm ? events.smi.pending : vcpu.events.smi;
 	waiting = {};
+	waiting.smi = smi;
 	waiting.triple_fault = events.flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT ? events.triple_fault.pending
 									     : triple_fault;
 	if (pending)
@@ -177,6 +211,9 @@ Result<> set_mp_state(Vcpu &vcpu, const kvm_mp_state &state)
 {
 	// The others are states of a processor with a local APIC.
 	if (!vcpu.lapic && state.mp_state != KVM_MP_STATE_RUNNABLE)
+		return fail(EINVAL);
+	// SMM, or the SMI that leads there, holds an INIT up.
+	if (state.mp_state == KVM_MP_STATE_INIT_RECEIVED && (vcpu.smm.active || vcpu.events.smi))
 		return fail(EINVAL);
 	switch (state.mp_state) {
 	case KVM_MP_STATE_RUNNABLE: vcpu.mp_state = MpState::runnable; break;

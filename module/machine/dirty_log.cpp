@@ -22,16 +22,6 @@ Result<host::Own<DirtyBitmap>> DirtyBitmap::create(u64 pages, bool all_set)
 	return host::make<DirtyBitmap>(std::move(words));
 }
 
-Result<const MemorySlot *> MemoryMap::find_logged(u32 id) const
-{
-	if (id >= max_slots)
-		return fail(EINVAL);
-	const MemorySlot *slot = table_.latest().find_id(id);
-	if (!slot || !slot->dirty)
-		return fail(ENOENT);
-	return slot;
-}
-
 Result<> MemoryMap::get_dirty_log(u32 id, Hva bitmap)
 {
 	host::Mutex::Guard guard{lock_};
@@ -47,7 +37,7 @@ Result<> MemoryMap::get_dirty_log(u32 id, Hva bitmap)
 		}
 		snapshot[i] = slot.dirty->take(i, ~u64{0});
 		if (snapshot[i]) {
-			listener_.protect_masked(slot.base + i * 64, snapshot[i]);
+			listener_.protect_masked(slot.space, slot.base + i * 64, snapshot[i]);
 			any = true;
 		}
 	}
@@ -78,7 +68,7 @@ Result<> MemoryMap::clear_dirty_log(const kvm_clear_dirty_log &request)
 		const usize word = first / 64 + i;
 		const u64 taken = slot.dirty->take(word, wanted[i]);
 		if (taken) {
-			listener_.protect_masked(slot.base + word * 64, taken);
+			listener_.protect_masked(slot.space, slot.base + word * 64, taken);
 			any = true;
 		}
 	}

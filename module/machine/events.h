@@ -30,6 +30,8 @@ struct Events {
 	std::optional<u8> user_interrupt;
 	// NMIs that wait; one more than the one being handled is remembered.
 	u8 nmis = 0;
+	// A system-management interrupt waits. There is no second one.
+	bool smi = false;
 
 	// Combines with an exception that is on its way already: a double fault, or a triple one.
 	void raise(const x86::Exception &exception);

@@ -11,7 +11,7 @@ template <class Copy>
 Result<> GuestMemory::by_page(Gpa address, usize size, Copy &&copy) const
 {
 	ReadSection section{reader_};
-	const SlotTable &slots = map_.read(section);
+	const SlotTable &slots = map_.read(section, space_);
 	for (usize done = 0; done < size;) {
 		const Gpa place = address + done;
 		const usize bytes = std::min<usize>(size - done, page_size - place.offset());
@@ -58,20 +58,20 @@ Result<> GuestMemory::write_atomic(Gpa address, const void *data, usize size) co
 bool GuestMemory::is_ram(Gpa address) const
 {
 	ReadSection section{reader_};
-	return map_.read(section).find(frame_of(address)) != nullptr;
+	return find(section, address) != nullptr;
 }
 
 bool GuestMemory::is_writable(Gpa address) const
 {
 	ReadSection section{reader_};
-	const MemorySlot *slot = map_.read(section).find(frame_of(address));
+	const MemorySlot *slot = find(section, address);
 	return slot && !slot->read_only();
 }
 
 x86::Replaced GuestMemory::compare_exchange(Gpa address, unsigned size, u64 &expected, u64 desired) const
 {
 	ReadSection section{reader_};
-	const MemorySlot *slot = map_.read(section).find(frame_of(address));
+	const MemorySlot *slot = find(section, address);
 	if (!slot || slot->read_only())
 		return x86::Replaced::not_writable;
 	switch (kvmpp_user_compare_exchange(slot->hva_of(address).value, size, &expected, desired)) {

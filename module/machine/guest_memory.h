@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// The guest's RAM as its own vCPU thread reads and writes it: by guest-physical address, through the
-// VMM's mapping. May sleep for the VMM's pages.
+// The guest's RAM as its own vCPU thread reads and writes it: by guest-physical address of one of the VM's
+// address spaces, through the VMM's mapping. May sleep for the VMM's pages.
 #pragma once
 
 #include "host/user_memory.h"
@@ -13,6 +13,9 @@ namespace kvmpp::machine
 class GuestMemory {
     public:
 	GuestMemory(const MemoryMap &map, Reader &reader) : map_{map}, reader_{reader} {}
+
+	AddressSpace space() const { return space_; }
+	void set_space(AddressSpace space) { space_ = space; }
 
 	// All of the bytes, or EFAULT: some of them are not in RAM, or the VMM unmapped it.
 	Result<> read(Gpa address, void *data, usize size) const;
@@ -47,7 +50,13 @@ class GuestMemory {
 	template <class Copy>
 	Result<> by_page(Gpa address, usize size, Copy &&copy) const;
 
+	const MemorySlot *find(const ReadSection &section, Gpa address) const
+	{
+		return map_.read(section, space_).find(frame_of(address));
+	}
+
 	const MemoryMap &map_;
+	AddressSpace space_ = AddressSpace::normal;
 	Reader &reader_;
 };
 

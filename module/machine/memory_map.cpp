@@ -13,6 +13,15 @@ namespace
 constexpr u64 max_frames = u64{1} << (48 - page_shift);
 constexpr u64 max_slot_frames = (u64{1} << 31) - 1;
 
+// The number of a slot as the VMM gives it.
+struct SlotNumber {
+	explicit constexpr SlotNumber(u32 number) : id{number & 0xffff}, space_number{number >> 16} {}
+
+	u32 id, space_number;
+	constexpr bool valid() const { return space_number < address_spaces && id < MemoryMap::max_slots; }
+	constexpr AddressSpace space() const { return static_cast<AddressSpace>(space_number); }
+};
+
 struct ByBase {
 	bool operator()(Gfn gfn, const MemorySlot &slot) const { return gfn < slot.base; }
 };
@@ -67,8 +76,7 @@ Result<host::Own<SlotTable>> MemoryMap::empty_table()
 Result<> MemoryMap::check(const kvm_userspace_memory_region &region) const
 {
 	constexpr u32 known_flags = KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY;
-	const u32 address_space = region.slot >> 16, id = region.slot & 0xffff;
-	if (address_space != 0 || id >= max_slots || region.flags & ~known_flags)
+	if (!SlotNumber{region.slot}.valid() || region.flags & ~known_flags)
 		return fail(EINVAL);
 	if ((region.memory_size | region.guest_phys_addr | region.userspace_addr) & (page_size - 1))
 		return fail(EINVAL);
@@ -89,13 +97,16 @@ Result<> MemoryMap::set(const kvm_userspace_memory_region &region)
 	TRY(check(region));
 	host::Mutex::Guard guard{lock_};
 
-	const auto slots = table_.latest().all();
-	const MemorySlot *found = table_.latest().find_id(region.slot);
+	const SlotNumber number{region.slot};
+	const SlotTable &table = table_of(number.space()).latest();
+	const auto slots = table.all();
+	const MemorySlot *found = table.find_id(number.id);
 	MemorySlot wanted{.base = frame_of(Gpa{region.guest_phys_addr}),
 		.frames = region.memory_size >> page_shift,
 		.hva = {region.userspace_addr},
-		.id = region.slot,
-		.flags = region.flags};
+		.id = number.id,
+		.flags = region.flags,
+		.space = number.space()};
 
 	if (region.memory_size == 0) {
 		if (!found)
@@ -118,22 +129,23 @@ Result<> MemoryMap::set(const kvm_userspace_memory_region &region)
 				       : DirtyLog{TRY(DirtyBitmap::create(wanted.frames, starts_all_set()))};
 	if (found)
 		return change(*found, std::move(wanted));
-	replace(TRY(changed(slots, wanted.id, &wanted)));
+	replace(wanted.space, TRY(changed(slots, wanted.id, &wanted)));
 	return {};
 }
 
 // A slot that exists becomes another, or none.
 Result<> MemoryMap::change(const MemorySlot &found, MemorySlot wanted)
 {
-	const auto slots = table_.latest().all();
+	const AddressSpace space = found.space;
+	const auto slots = table_of(space).latest().all();
 	const bool flags_only = wanted.frames && wanted.base == found.base;
 	if (flags_only) {
 		const bool starts_logging = wanted.dirty && !found.dirty;
 		const Gfn base = wanted.base, end = wanted.end();
-		replace(TRY(changed(slots, found.id, &wanted)));
+		replace(space, TRY(changed(slots, found.id, &wanted)));
 		// Pages that start out dirty are protected as the VMM clears them.
 		if (starts_logging && !starts_all_set())
-			listener_.protect(base, end);
+			listener_.protect(space, base, end);
 		return {};
 	}
 
@@ -143,16 +155,27 @@ Result<> MemoryMap::change(const MemorySlot &found, MemorySlot wanted)
 	leaving.leaving = true;
 	auto between = TRY(changed(slots, found.id, &leaving));
 	auto after = TRY(changed(slots, found.id, wanted.frames ? &wanted : nullptr));
-	replace(std::move(between));
+	replace(space, std::move(between));
 	listener_.slot_removed(leaving);
-	replace(std::move(after));
+	replace(space, std::move(after));
 	return {};
 }
 
-void MemoryMap::replace(host::Own<SlotTable> fresh)
+void MemoryMap::replace(AddressSpace space, host::Own<SlotTable> fresh)
 {
-	auto old = table_.replace(std::move(fresh));
+	auto old = tables_[static_cast<u8>(space)].replace(std::move(fresh));
 	readers_.drain();
+}
+
+Result<const MemorySlot *> MemoryMap::find_logged(u32 slot_number) const
+{
+	const SlotNumber number{slot_number};
+	if (!number.valid())
+		return fail(EINVAL);
+	const MemorySlot *slot = table_of(number.space()).latest().find_id(number.id);
+	if (!slot || !slot->dirty)
+		return fail(ENOENT);
+	return slot;
 }
 
 } // namespace kvmpp::machine

@@ -11,12 +11,18 @@
 namespace kvmpp::machine
 {
 
+// Slots of different address spaces have nothing to do with each other. A vCPU sees the second one while it
+// is in system management mode, and the first one otherwise.
+enum class AddressSpace : u8 { normal, smm };
+inline constexpr unsigned address_spaces = 2;
+
 struct MemorySlot {
 	Gfn base{};
 	u64 frames = 0;
 	Hva hva{};
-	u32 id = 0;
+	u32 id = 0; // in its address space
 	u32 flags = 0;
+	AddressSpace space = AddressSpace::normal;
 	// Being deleted: nobody maps or accesses it any more, but changes of the VMM's mappings still
 	// concern what is left of it in the tables.
 	bool leaving = false;
@@ -34,7 +40,7 @@ struct MemorySlot {
 	}
 };
 
-// The slots of a VM, in the order of their frames.
+// The slots of an address space, in the order of their frames.
 class SlotTable {
     public:
 	explicit SlotTable(host::Array<MemorySlot> slots) : slots_{std::move(slots)} {}
@@ -58,9 +64,9 @@ class MemoryMap : host::Pinned {
 		// No reader can bring its translations back: they have to go.
 		virtual void slot_removed(const MemorySlot &slot) = 0;
 		// Writes to these pages of it must be noticed from now on.
-		virtual void protect(Gfn start, Gfn end) = 0;
+		virtual void protect(AddressSpace space, Gfn start, Gfn end) = 0;
 		// The same for those whose bits are set, of 64 pages from `first` on, without a flush...
-		virtual void protect_masked(Gfn first, u64 mask) = 0;
+		virtual void protect_masked(AddressSpace space, Gfn first, u64 mask) = 0;
 		// ...and the flush for all of them.
 		virtual void flush_protected() = 0;
 
@@ -69,12 +75,13 @@ class MemoryMap : host::Pinned {
 	};
 
 	static Result<host::Own<SlotTable>> empty_table();
-	MemoryMap(host::Own<SlotTable> table, Readers &readers, Listener &listener)
-		: readers_{readers}, listener_{listener}, table_{std::move(table)}
+	MemoryMap(host::Own<SlotTable> normal, host::Own<SlotTable> smm, Readers &readers, Listener &listener)
+		: readers_{readers}, listener_{listener},
+		  tables_{Published<SlotTable>{std::move(normal)}, Published<SlotTable>{std::move(smm)}}
 	{
 	}
 
-	// Creates, changes, moves or deletes (size 0) one slot. EINVAL: a field that is not allowed;
+	// Creates, changes, moves or deletes (size 0) one slot; its address space is in bits 31:16 of its number. EINVAL: a field that is not allowed;
 	// EEXIST: overlaps another slot; ENOMEM. May sleep. After it returns no vCPU uses the slot
 	// as it was before.
 	Result<> set(const kvm_userspace_memory_region &region);
@@ -88,22 +95,26 @@ class MemoryMap : host::Pinned {
 	Result<> set_manual_protect(u64 flags);
 
 	template <class Section>
-	const SlotTable &read(const Section &section) const
+	const SlotTable &read(const Section &section, AddressSpace space) const
 	{
-		return table_.read(section);
+		return table_of(space).read(section);
 	}
 
     private:
 	Result<> check(const kvm_userspace_memory_region &region) const;
 	Result<> change(const MemorySlot &found, MemorySlot wanted);
-	void replace(host::Own<SlotTable> fresh);
-	Result<const MemorySlot *> find_logged(u32 id) const;
+	void replace(AddressSpace space, host::Own<SlotTable> fresh);
+	const Published<SlotTable> &table_of(AddressSpace space) const
+	{
+		return tables_[static_cast<u8>(space)];
+	}
+	Result<const MemorySlot *> find_logged(u32 slot_number) const;
 	bool starts_all_set() const { return manual_ & KVM_DIRTY_LOG_INITIALLY_SET; }
 
 	Readers &readers_;
 	Listener &listener_;
 	host::Mutex lock_{host::LockClass::memory_map};
-	Published<SlotTable> table_;
+	Published<SlotTable> tables_[address_spaces];
 	u64 manual_ = 0; // KVM_DIRTY_LOG_* flags
 };
 

@@ -26,8 +26,9 @@ Vcpu::Vcpu(Vm &machine, u32 number, host::Own<vmx::Vmcs> vmcs, vmx::MsrBitmap bi
 	: vm{machine}, id{number},
 	  residency{machine.hypervisor.engine(), machine.hypervisor.user_return(), std::move(vmcs),
 		  x86::callback<&Vcpu::switched_out>(*this)},
-	  reader{machine.readers}, memory{machine.memory_map, reader}, msr_bitmap{std::move(bitmap)},
-	  pages_{std::move(pages)}, vpid_{machine.hypervisor.take_vpid()}
+	  reader{machine.readers}, memory{machine.memory_map, reader},
+	  paravirtual_memory{machine.memory_map, reader}, msr_bitmap{std::move(bitmap)},
+	  pages_{std::move(pages)}, tables_{&machine.normal_tables()}, vpid_{machine.hypervisor.take_vpid()}
 {
 }
 
@@ -66,7 +67,7 @@ void Vcpu::switched_out()
 		return;
 	// In the middle of an instruction that is emulated it still uses translations.
 	if (between_instructions)
-		steal_time.leave(memory);
+		steal_time.leave(paravirtual_memory);
 	mailbox.request(Request::steal_time);
 }
 
@@ -194,7 +195,7 @@ void Vcpu::initialize_vmcs(vmx::Current vmcs)
 	vmcs.write(field::tsc_offset, tsc.raw_offset());
 	if (controls.secondary & vmx::secondary::tsc_scaling)
 		vmcs.write(field::tsc_multiplier, tsc.factor());
-	vmcs.write(field::ept_pointer, vm.ept_pointer());
+	vmcs.write(field::ept_pointer, tables_->pointer());
 	if (controls.secondary & vmx::secondary::vpid)
 		vmcs.write(field::vpid, vpid_);
 	if (controls.secondary & vmx::secondary::xsaves)

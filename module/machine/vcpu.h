@@ -14,6 +14,7 @@
 #include "machine/mailbox.h"
 #include "machine/msr_values.h"
 #include "machine/residency.h"
+#include "machine/smm.h"
 #include "machine/statistics.h"
 #include "machine/steal_time.h"
 #include "machine/task_priority.h"
@@ -83,7 +84,12 @@ class Vcpu : host::Pinned {
 	Fpu fpu;
 	mmu::PageCache page_cache;
 	Reader reader;
+	// Through the guest's own eyes: its instructions, its page tables, its state saved by an SMI.
 	GuestMemory memory;
+	// What a paravirtual interface names, kvmclock for one: as KVM has it always of the normal address space.
+	// SMRAM has none of it, and firmware must not find it there.
+	GuestMemory paravirtual_memory;
+	Smm smm;
 
 	vmx::MsrBitmap msr_bitmap;
 	vmx::Shadowed<decltype(vmx::field::primary_controls)> primary_controls;
@@ -109,6 +115,12 @@ class Vcpu : host::Pinned {
 	kvm_run &run() { return *pages_.run.as<kvm_run>(); }
 	u8 *port_data() { return static_cast<u8 *>(pages_.port.data()); }
 	void *mmap_page(unsigned index);
+
+	// The tables of the address space that `memory` shows.
+	mmu::Ept &tables() { return *tables_; }
+	// Enters or leaves system management mode as far as the address space goes. ENOMEM, and nothing has
+	// changed; leaving cannot fail.
+	Result<> set_smm(vmx::Current vmcs, bool active);
 
 	// Writes what a VMCS holds for life; before the first entry.
 	void initialize_vmcs(vmx::Current vmcs);
@@ -168,6 +180,7 @@ class Vcpu : host::Pinned {
 	friend class Vm;
 
 	SharedPages pages_;
+	mmu::Ept *tables_;
 	u16 vpid_ = 0;
 	bool vmcs_initialized_ = false;
 	void tsc_changed();

@@ -44,6 +44,23 @@ bool Vcpu::load_pdptes(u64 cr3)
 	return true;
 }
 
+Result<> Vcpu::set_smm(vmx::Current vmcs, bool active)
+{
+	if (active == smm.active)
+		return {};
+	const AddressSpace space = active ? AddressSpace::smm : AddressSpace::normal;
+	tables_ = TRY(vm.tables(space));
+	memory.set_space(space);
+	smm.active = active;
+	// A VMCS that has not run yet gets it with all the rest.
+	if (vmcs_initialized_)
+		vmcs.write(field::ept_pointer, tables_->pointer());
+	// Flushes that were asked for meanwhile did not reach what the CPU holds of this address space.
+	mailbox.request(Request::flush_ept);
+	mailbox.request(Request::flush_linear);
+	return {};
+}
+
 void Vcpu::set_xcr0(u64 value)
 {
 	xcr0 = value;

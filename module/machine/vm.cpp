@@ -24,7 +24,7 @@ Result<host::Page> identity_directory()
 } // namespace
 
 Vm::Vm(Hypervisor &owner, Parts parts)
-	: hypervisor{owner}, memory_map{std::move(parts.slots), readers, *this},
+	: hypervisor{owner}, memory_map{std::move(parts.slots), std::move(parts.smm_slots), readers, *this},
 	  ports{std::move(parts.ports), readers}, mmio{std::move(parts.mmio), readers},
 	  coalesced{ports, mmio, std::move(parts.coalesced)}, interrupts{*this, std::move(parts.routes)},
 	  ept_{std::move(parts.ept_root), ept_features(owner.engine().capabilities()), *this},
@@ -45,6 +45,7 @@ Result<Vm *> Vm::create(Hypervisor &hypervisor)
 	// One by one: a TRY that returns out of a braced list leaves what the list has made undestroyed.
 	Parts parts;
 	parts.slots = TRY(MemoryMap::empty_table());
+	parts.smm_slots = TRY(MemoryMap::empty_table());
 	parts.ports = TRY(IoBus::empty_table());
 	parts.mmio = TRY(IoBus::empty_table());
 	parts.routes = TRY(RoutingTable::empty());
@@ -90,6 +91,7 @@ Vm::~Vm()
 	irqfds.remove_all();
 	interrupts.stop();
 	vcpus.destroy_all();
+	host::Own<mmu::Ept>{smm_ept_.load(std::memory_order_relaxed)};
 	if (holds_engine_)
 		hypervisor.engine().release();
 }

@@ -97,7 +97,11 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 	// Maps the page, or says that nothing is there (a device, perhaps). EFAULT: the VMM's memory
 	// is not accessible; EINTR, ENOMEM, EHWPOISON. May sleep.
 	Result<Fault> handle_fault(Vcpu &vcpu, const ReadSection &section, Gpa address, Touch how);
-	u64 ept_pointer() const { return ept_.pointer(); }
+
+	// What the processor translates by in an address space. Those of SMM are made when somebody first
+	// asks: most VMs have none. ENOMEM.
+	Result<mmu::Ept *> tables(AddressSpace space);
+	mmu::Ept &normal_tables() { return ept_; }
 
 	// KVM_SET_TSS_ADDR, KVM_SET_IDENTITY_MAP_ADDR: pages that the guest does not use, for
 	// processors without unrestricted guests. EINVAL: not there, or (identity map) too late.
@@ -131,7 +135,7 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 
 	// What cannot fail is made from what could.
 	struct Parts {
-		host::Own<SlotTable> slots;
+		host::Own<SlotTable> slots, smm_slots;
 		host::Own<IoTable> ports, mmio;
 		host::Own<RoutingTable> routes;
 		host::Own<MsrFilter> msr_filter;
@@ -146,11 +150,16 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 	Result<Fault> map_identity(Vcpu &vcpu);
 	Result<Fault> try_map(Vcpu &vcpu, const ReadSection &section, Gpa address, Touch how);
 	mmu::Level level_for(const MemorySlot &slot, Gfn gfn, Touch how) const;
+	// nullptr: there are none yet, so nothing is mapped.
+	mmu::Ept *existing_tables(AddressSpace space)
+	{
+		return space == AddressSpace::normal ? &ept_ : smm_ept_.load(std::memory_order_acquire);
+	}
 	void slot_removed(const MemorySlot &slot) override;
-	void protect(Gfn start, Gfn end) override;
-	void protect_masked(Gfn first, u64 mask) override;
+	void protect(AddressSpace space, Gfn start, Gfn end) override;
+	void protect_masked(AddressSpace space, Gfn first, u64 mask) override;
 	void flush_protected() override { flush_all(); }
-	void unmap(Gfn start, Gfn end, bool may_yield);
+	void unmap(AddressSpace space, Gfn start, Gfn end, bool may_yield);
 	template <class Use>
 	void for_each_overlap(Hva start, Hva end, Use &&use);
 
@@ -171,11 +180,14 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 	std::atomic<u32> yielded_to_{0}; // the last one, by its place among the vCPUs
 	u64 id_limit_ = VcpuSet::max_id;
 	u32 bsp_ = 0;
+	// Of all the tables, so that one look at the invalidations serves whichever a fault maps in.
+	host::RwLock tables_lock_{host::LockClass::ept};
 	mmu::Ept ept_;
+	std::atomic<mmu::Ept *> smm_ept_{nullptr};
 	const host::Page identity_;
 	static constexpr u64 default_identity_map = 0xfffbc000;
 	Gpa identity_map_{default_identity_map};
-	mmu::Invalidations invalidations_; // under the EPT lock
+	mmu::Invalidations invalidations_; // under the tables' lock
 	Reader notifier_reader_;
 	kvmpp_mm_watch mm_watch_;
 	std::atomic<VmOptions> options_{};

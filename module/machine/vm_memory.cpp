@@ -40,7 +40,7 @@ Level Vm::level_for(const MemorySlot &slot, Gfn gfn, Touch how) const
 	if (small)
 		return Level::page_4k;
 	const unsigned host_shift = kvmpp_user_mapping_shift(slot.hva_of(gfn.address()).value);
-	Level level = ept_.largest_level();
+	Level level = ept_.largest_level(); // of all tables
 	while (level > Level::page_4k && (mmu::shift_of(level) > host_shift || !fits(slot, gfn, level)))
 		level = mmu::below(level);
 	return level;
@@ -50,7 +50,7 @@ Result<Vm::Fault> Vm::try_map(Vcpu &vcpu, const ReadSection &section, Gpa addres
 {
 	const bool write = how == Touch::write;
 	const Gfn gfn = frame_of(address);
-	const MemorySlot *slot = memory_map.read(section).find(gfn);
+	const MemorySlot *slot = memory_map.read(section, vcpu.memory.space()).find(gfn);
 	// A write to a ROM is a device's.
 	if (!slot || (write && slot->read_only()))
 		return Fault::no_memory_there;
@@ -69,7 +69,7 @@ Result<Vm::Fault> Vm::try_map(Vcpu &vcpu, const ReadSection &section, Gpa addres
 	if (writable)
 		page.will_be_dirty();
 
-	host::RwLock::ReadGuard guard{ept_.lock()};
+	host::RwLock::ReadGuard guard{tables_lock_};
 	if (invalidations_.stale(snapshot, hva))
 		return Fault::retry;
 
@@ -82,7 +82,7 @@ Result<Vm::Fault> Vm::try_map(Vcpu &vcpu, const ReadSection &section, Gpa addres
 			.executable = level == Level::page_4k || !small_code_pages_,
 			.type = page.is_device() ? mmu::MemoryType::uncacheable
 						 : mmu::MemoryType::write_back};
-		switch (ept_.map(vcpu.page_cache, mapping)) {
+		switch (vcpu.tables().map(vcpu.page_cache, mapping)) {
 		case mmu::Ept::Installed::done:
 			statistics.add(level == Level::page_4k ? VmCounter::mapped_4k
 				       : level == Level::page_2m ? VmCounter::mapped_2m
@@ -101,10 +101,10 @@ Result<Vm::Fault> Vm::try_map(Vcpu &vcpu, const ReadSection &section, Gpa addres
 Result<Vm::Fault> Vm::map_identity(Vcpu &vcpu)
 {
 	TRY(vcpu.page_cache.fill());
-	host::RwLock::ReadGuard guard{ept_.lock()};
-	ept_.map(vcpu.page_cache, {.gfn = frame_of(identity_map_),
-					  .pfn = frame_of(identity_.physical()),
-					  .writable = true});
+	host::RwLock::ReadGuard guard{tables_lock_};
+	vcpu.tables().map(vcpu.page_cache, {.gfn = frame_of(identity_map_),
+						   .pfn = frame_of(identity_.physical()),
+						   .writable = true});
 	return Fault::mapped;
 }
 
@@ -120,85 +120,107 @@ Result<Vm::Fault> Vm::handle_fault(Vcpu &vcpu, const ReadSection &section, Gpa a
 		// A large page is mapped read-only, or without the right to execute, or another page
 		// altogether, where this one belongs: it goes. This one comes at once: the walk of the
 		// guest's page tables before the next fetch might bring the large page back, for ever.
-		host::RwLock::WriteGuard guard{ept_.lock()};
-		ept_.unmap(frame_of(address), frame_of(address) + 1);
+		host::RwLock::WriteGuard guard{tables_lock_};
+		vcpu.tables().unmap(frame_of(address), frame_of(address) + 1);
 	}
 }
 
-void Vm::unmap(Gfn start, Gfn end, bool may_yield)
+Result<mmu::Ept *> Vm::tables(AddressSpace space)
 {
-	while (start < end) {
+	if (mmu::Ept *found = existing_tables(space))
+		return found;
+	auto root = TRY(host::Page::create());
+	TlbFlusher &flusher = *this;
+	const auto features = ept_features(hypervisor.engine().capabilities());
+	auto made = TRY(host::make<mmu::Ept>(std::move(root), features, flusher));
+	mmu::Ept *expected = nullptr;
+	// Another vCPU may have been faster.
+	if (!smm_ept_.compare_exchange_strong(expected, made.get(), std::memory_order_acq_rel))
+		return expected;
+	return made.release();
+}
+
+void Vm::unmap(AddressSpace space, Gfn start, Gfn end, bool may_yield)
+{
+	mmu::Ept *const ept = existing_tables(space);
+	while (ept && start < end) {
 		{
-			host::RwLock::WriteGuard guard{ept_.lock()};
-			start = ept_.unmap(start, end);
+			host::RwLock::WriteGuard guard{tables_lock_};
+			start = ept->unmap(start, end);
 		}
 		if (may_yield)
 			kvmpp_cond_resched();
 	}
 }
 
-void Vm::protect(Gfn start, Gfn end)
+void Vm::protect(AddressSpace space, Gfn start, Gfn end)
 {
-	while (start < end) {
+	mmu::Ept *const ept = existing_tables(space);
+	while (ept && start < end) {
 		{
-			host::RwLock::WriteGuard guard{ept_.lock()};
-			start = ept_.write_protect(start, end);
+			host::RwLock::WriteGuard guard{tables_lock_};
+			start = ept->write_protect(start, end);
 		}
 		kvmpp_cond_resched();
 	}
 }
 
-void Vm::protect_masked(Gfn first, u64 mask)
+void Vm::protect_masked(AddressSpace space, Gfn first, u64 mask)
 {
-	host::RwLock::ReadGuard guard{ept_.lock()};
-	ept_.write_protect_masked(first, mask);
+	mmu::Ept *const ept = existing_tables(space);
+	host::RwLock::ReadGuard guard{tables_lock_};
+	if (ept)
+		ept->write_protect_masked(first, mask);
 }
 
 void Vm::slot_removed(const MemorySlot &slot)
 {
-	unmap(slot.base, slot.end(), true);
+	unmap(slot.space, slot.base, slot.end(), true);
 }
 
-// Calls use(first frame, end) for each part of a slot that shows a part of [start, end).
+// Calls use(address space, first frame, end) for each part of a slot that shows a part of [start, end).
 template <class Use>
 void Vm::for_each_overlap(Hva start, Hva end, Use &&use)
 {
 	SharedReadSection section{notifier_reader_};
-	for (const MemorySlot &slot : memory_map.read(section).all()) {
-		const Hva first = std::max(start, slot.hva);
-		const Hva last = std::min(end, slot.hva_end());
-		if (first >= last)
-			continue;
-		const u64 skip = (first - slot.hva) >> page_shift;
-		const u64 stop = (last - slot.hva + page_size - 1) >> page_shift;
-		use(slot.base + skip, slot.base + stop);
+	for (const auto space : {AddressSpace::normal, AddressSpace::smm}) {
+		for (const MemorySlot &slot : memory_map.read(section, space).all()) {
+			const Hva first = std::max(start, slot.hva);
+			const Hva last = std::min(end, slot.hva_end());
+			if (first >= last)
+				continue;
+			const u64 skip = (first - slot.hva) >> page_shift;
+			const u64 stop = (last - slot.hva + page_size - 1) >> page_shift;
+			use(space, slot.base + skip, slot.base + stop);
+		}
 	}
 }
 
 int Vm::invalidate_begin(Hva start, Hva end, bool may_block)
 {
 	{
-		host::RwLock::WriteGuard guard{ept_.lock()};
+		host::RwLock::WriteGuard guard{tables_lock_};
 		invalidations_.begin(start, end);
 	}
 	statistics.add(VmCounter::invalidations);
 	for_each_overlap(start, end,
-		[&](Gfn first, Gfn last) { unmap(first, last, may_block); });
+		[&](AddressSpace space, Gfn first, Gfn last) { unmap(space, first, last, may_block); });
 	return 0;
 }
 
 void Vm::invalidate_end()
 {
-	host::RwLock::WriteGuard guard{ept_.lock()};
+	host::RwLock::WriteGuard guard{tables_lock_};
 	invalidations_.end();
 }
 
 bool Vm::young(Hva start, Hva end, bool clear)
 {
 	bool result = false;
-	for_each_overlap(start, end, [&](Gfn first, Gfn last) {
-		host::RwLock::WriteGuard guard{ept_.lock()};
-		result |= ept_.young(first, last, clear);
+	for_each_overlap(start, end, [&](AddressSpace space, Gfn first, Gfn last) {
+		host::RwLock::WriteGuard guard{tables_lock_};
+		if (mmu::Ept *const ept = existing_tables(space))
+			result |= ept->young(first, last, clear);
 	});
 	return result;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// The extended page tables of one VM: guest-physical to host-physical. They hold what faults have
+// The extended page tables of one address space: guest-physical to host-physical. They hold what faults have
 // put there and invalidations have not removed; the truth is in the VMM's address space.
 #pragma once
 
@@ -60,9 +60,7 @@ class Ept : host::Pinned {
 	u64 pointer() const;
 	Level largest_level() const;
 
-	// Shared by faults, exclusive for unmap(); see machine/memory for who checks what under it.
-	host::RwLock &lock() { return lock_; }
-
+	// "Lock" below is the VM's, for all of its tables: shared by faults, exclusive for unmap().
 	enum class Installed {
 		done,
 		// A table stands where a large page should go, or a large page over what should be
@@ -114,7 +112,6 @@ class Ept : host::Pinned {
 	host::Page root_;
 	const Features features_;
 	TlbFlusher &flusher_;
-	host::RwLock lock_{host::LockClass::ept};
 };
 
 } // namespace kvmpp::mmu

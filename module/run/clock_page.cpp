@@ -13,19 +13,19 @@ namespace
 template <class T>
 void publish(machine::Vcpu &vcpu, Gpa address, T value)
 {
-	const auto version = vcpu.memory.read<u32>(address);
+	const auto version = vcpu.paravirtual_memory.read<u32>(address);
 	if (!version)
 		return;
 	value.version = *version | 1;
 	// Three writes: odd version with the old contents, then the contents, then the even version.
-	if (!vcpu.memory.write(address, &value.version, sizeof(value.version)))
+	if (!vcpu.paravirtual_memory.write(address, &value.version, sizeof(value.version)))
 		return;
 	const auto *body = reinterpret_cast<const u8 *>(&value) + sizeof(value.version);
-	if (!vcpu.memory.write(address + sizeof(value.version), body, sizeof(value) - sizeof(value.version)))
+	if (!vcpu.paravirtual_memory.write(address + sizeof(value.version), body, sizeof(value) - sizeof(value.version)))
 		return;
 	++value.version;
 	// A page that is unmapped meanwhile needs no version.
-	(void)vcpu.memory.write(address, &value.version, sizeof(value.version)).has_value();
+	(void)vcpu.paravirtual_memory.write(address, &value.version, sizeof(value.version)).has_value();
 }
 
 } // namespace
@@ -41,7 +41,7 @@ void update_clock_page(machine::Vcpu &vcpu)
 	const Gpa page{vcpu.msrs.system_time & ~enabled};
 	u8 flags = clock.stable() ? x86::PvclockTime::tsc_stable : 0;
 	// The guest takes the mark away by itself.
-	const auto shown = vcpu.memory.read<u8>(page + offsetof(x86::PvclockTime, flags));
+	const auto shown = vcpu.paravirtual_memory.read<u8>(page + offsetof(x86::PvclockTime, flags));
 	flags |= shown.value_or(0) & x86::PvclockTime::guest_stopped;
 	if (std::exchange(vcpu.msrs.was_stopped, false))
 		flags |= x86::PvclockTime::guest_stopped;

@@ -15,11 +15,13 @@ u32 intercepted_exceptions(const Vcpu &vcpu)
 	const auto exits = [](Vector vector) { return u32{1} << static_cast<u8>(vector); };
 	// Exceptions that must not stay between the guest and itself: machine checks are the
 	// host's; #DB and #AC can otherwise be delivered for ever without an exit (CVE-2015-8104,
-	// CVE-2015-5307). #UD: for the hypercalls of a guest that was made for another processor.
+	// CVE-2015-5307). #UD: for the hypercalls of a guest that was made for another processor, and for RSM,
+	// which the processor knows in its own SMM only.
 	return exits(Vector::machine_check) | exits(Vector::debug) | exits(Vector::alignment_check) |
 	       (vcpu.debugger.takes_int3() ? exits(Vector::breakpoint) : 0) |
-	       (vcpu.vm.options().has_quirk(KVM_X86_QUIRK_FIX_HYPERCALL_INSN) ? exits(Vector::invalid_opcode)
-									      : 0);
+	       (vcpu.smm.active || vcpu.vm.options().has_quirk(KVM_X86_QUIRK_FIX_HYPERCALL_INSN)
+			       ? exits(Vector::invalid_opcode)
+			       : 0);
 }
 
 void arm_debugger(Vcpu &vcpu, vmx::Current vmcs)

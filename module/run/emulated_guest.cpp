@@ -8,6 +8,7 @@
 #include "run/hypercall.h"
 #include "run/msrs.h"
 #include "run/ports.h"
+#include "run/smm.h"
 
 namespace kvmpp::run
 {
@@ -147,6 +148,26 @@ x86::emulator::Outcome<> EmulatedGuest::fxrstor(const void *image)
 void EmulatedGuest::block_interrupts(bool by_mov_ss)
 {
 	blocking_ = by_mov_ss ? vmx::blocking::mov_ss : vmx::blocking::sti;
+}
+
+bool EmulatedGuest::resume(x86::emulator::Registers &registers)
+{
+	if (!vcpu_.smm.active)
+		return false;
+	const auto resumed = leave_smm(vcpu_, vmcs_);
+	if (!resumed) {
+		vcpu_.events.triple_fault = true;
+		return true;
+	}
+	registers.gpr = resumed->gprs;
+	registers.rip = resumed->rip;
+	registers.rflags = resumed->rflags;
+	unblocks_nmis_ = resumed->unblocks_nmis;
+	if (resumed->shadow)
+		blocking_ = resumed->shadow;
+	halted_ = resumed->halts;
+	paging_ = vcpu_.paging(vmcs_);
+	return true;
 }
 
 x86::emulator::Outcome<> EmulatedGuest::hypercall()

@@ -73,6 +73,7 @@ class EmulatedGuest final : public x86::emulator::Guest {
 	void write_back_caches() override {} // they are coherent
 	void block_interrupts(bool by_mov_ss) override;
 	void unblock_nmi() override { unblocks_nmis_ = true; }
+	bool resume(x86::emulator::Registers &registers) override;
 	Outcome<> hypercall() override;
 	bool next_iteration() override;
 

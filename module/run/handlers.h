@@ -16,7 +16,7 @@ Result<After> handle_hlt(Exit &exit);
 // What HLT does: the vCPU waits here, or its VMM decides.
 Result<After> halt(Vcpu &vcpu);
 Result<After> handle_vmcall(Exit &exit);
-// VMMCALL, which is #UD here, becomes VMCALL in the guest's code.
+// VMMCALL, which is #UD here, becomes VMCALL in the guest's code; RSM leaves SMM.
 Result<After> handle_invalid_opcode(Exit &exit);
 Result<After> handle_pause(Exit &exit);
 Result<After> handle_nop(Exit &exit); // INVD, WBINVD: nothing to do

@@ -3,6 +3,7 @@
 
 #include "host/trace.h"
 #include "machine/vm.h"
+#include "run/smm.h"
 
 namespace kvmpp::run
 {
@@ -57,6 +58,11 @@ Delivery begin_exception(Vcpu &vcpu, vmx::Current vmcs, const Exception &excepti
 // INIT and SIPI, which change what kind of processor this is.
 void start_or_stop(Vcpu &vcpu, const x86::Lapic::Events &posted)
 {
+	// SMM keeps an INIT for later, and a processor that does not wait for a SIPI takes none.
+	if (vcpu.smm.active) {
+		vcpu.smm.latched_init |= posted.init;
+		return;
+	}
 	if (posted.init) {
 		vcpu.reset(false);
 		vcpu.lapic->init();
@@ -75,6 +81,7 @@ void collect(Vcpu &vcpu)
 	const auto posted = vcpu.lapic->collect();
 	if (posted.nmi)
 		vcpu.events.nmi();
+	vcpu.events.smi |= posted.smi;
 	if (posted.init || posted.startup)
 		start_or_stop(vcpu, posted);
 }
@@ -139,13 +146,16 @@ bool can_wake(Vcpu &vcpu, vmx::Current vmcs)
 {
 	const auto &events = vcpu.events;
 	return vcpu.unhalted || events.next || events.begun || events.exception || (events.nmis && nmis_allowed(vcpu, vmcs)) ||
+	       smi_allowed(vcpu) ||
 	       (interrupt_pending(vcpu) && interrupts_allowed(vcpu, vmcs));
 }
 
-void choose_event(Vcpu &vcpu, vmx::Current vmcs)
+Result<> choose_event(Vcpu &vcpu, vmx::Current vmcs)
 {
 	collect(vcpu);
 	auto &events = vcpu.events;
+	if (events.smi) [[unlikely]]
+		TRY(take_smi(vcpu, vmcs));
 	if (events.next) {
 		// An entry that did not happen had chosen already.
 	} else if (events.exception) {
@@ -169,6 +179,7 @@ void choose_event(Vcpu &vcpu, vmx::Current vmcs)
 		!vcpu.debugger.blocks_interrupts() && (interrupt_pending(vcpu) || vmm_waits);
 	vcpu.primary_controls.set_bits(vmcs, primary::interrupt_window_exiting, wants_window);
 	vcpu.primary_controls.set_bits(vmcs, primary::nmi_window_exiting, events.nmis > 0);
+	return {};
 }
 
 void write_event(Vcpu &vcpu, vmx::Current vmcs)
@@ -185,6 +196,9 @@ void write_event(Vcpu &vcpu, vmx::Current vmcs)
 	vcpu.statistics.add(machine::VcpuCounter::events_injected);
 	KVMPP_TRACE(injection, vcpu.id, next->info.vector(), static_cast<u8>(next->info.type()));
 	next.reset();
+	// It had to wait for this event to be delivered, and comes before the handler's first instruction.
+	if (smi_allowed(vcpu)) [[unlikely]]
+		kvmpp_cpu_kick(kvmpp_cpu_current());
 }
 
 void recover_event(Vcpu &vcpu, vmx::Current vmcs, vmx::ExitReason reason)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Instructions that always exit and are quickly done.
+#include <algorithm>
 #include <linux/kvm_para.h>
 #include "host/trace.h"
 #include "machine/vm.h"
@@ -7,9 +8,26 @@
 #include "run/emulation.h"
 #include "run/handlers.h"
 #include "run/hypercall.h"
+#include "x86/emulator/instruction.h"
 
 namespace kvmpp::run
 {
+namespace
+{
+
+// The processor knows it in its own SMM only. Prefixes say nothing, but for LOCK, which it refuses.
+bool is_rsm(std::span<const u8> code, bool long_mode)
+{
+	const auto is_prefix = [long_mode](u8 byte) {
+		constexpr std::array<u8, 10> prefixes{0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf2, 0xf3};
+		return std::ranges::count(prefixes, byte) || (long_mode && (byte & 0xf0) == 0x40);
+	};
+	while (!code.empty() && is_prefix(code.front()))
+		code = code.subspan(1);
+	return code.size() >= 2 && code[0] == 0x0f && code[1] == 0xaa;
+}
+
+} // namespace
 
 using x86::Exception;
 using x86::Gpr;
@@ -76,24 +94,31 @@ Result<After> handle_invalid_opcode(Exit &exit)
 {
 	constexpr std::array<u8, 3> vmmcall{0x0f, 0x01, 0xd9}, vmcall{0x0f, 0x01, 0xc1};
 	using x86::emulator::Access;
-	EmulatedGuest guest{exit.vcpu, exit.vmcs};
+	Vcpu &vcpu = exit.vcpu;
+	EmulatedGuest guest{vcpu, exit.vmcs};
 	const u64 base = guest.mode() == x86::Mode::long64
 				 ? 0
-				 : exit.vcpu.state.segment_base(exit.vmcs, x86::SegmentName::cs);
+				 : vcpu.state.segment_base(exit.vmcs, x86::SegmentName::cs);
 	const Gva place{base + exit.rip()};
-	std::array<u8, 3> code{};
+	std::array<u8, x86::emulator::max_instruction_bytes> code{};
 	const auto fetched = guest.fetch(place, code.data(), code.size());
 	// Another processor took the page away meanwhile: that fault is the guest's.
 	if (!fetched && fetched.error() == x86::emulator::Stop::exception)
 		return After::reenter;
-	if (!fetched || *fetched < code.size() || code != vmmcall)
+	if (!fetched)
+		return exit.raise(Exception::ud());
+	const std::span<const u8> bytes{code.data(), *fetched};
+	if (vcpu.smm.active && is_rsm(bytes, guest.mode() == x86::Mode::long64))
+		return emulate(vcpu, exit.vmcs);
+	if (!vcpu.vm.options().has_quirk(KVM_X86_QUIRK_FIX_HYPERCALL_INSN) || bytes.size() < vmmcall.size() ||
+		!std::ranges::equal(bytes.first(vmmcall.size()), vmmcall))
 		return exit.raise(Exception::ud());
 	// If the guest may not write there, that is the exception that it gets, as with KVM.
 	(void)guest.write(place, vmcall.data(), vmcall.size(), Access::write).has_value();
 	if (const auto error = guest.host_error())
 		return std::unexpected{*error};
 	// A write to a ROM is the VMM's to see.
-	return exit_for_writes(exit.vcpu);
+	return exit_for_writes(vcpu);
 }
 
 Result<After> handle_undefined(Exit &exit)

@@ -64,7 +64,7 @@ void flush_translations(Vcpu &vcpu, u32 requests)
 	host::PreemptionOff off;
 	const bool moved = vcpu.residency.take_moved();
 	if (moved || requests & Request::flush_ept)
-		engine.flush_ept(vcpu.vm.ept_pointer());
+		engine.flush_ept(vcpu.tables().pointer());
 	if (moved || requests & Request::flush_linear)
 		engine.flush_vpid(vcpu.vpid());
 }
@@ -92,7 +92,7 @@ void serve_requests(Vcpu &vcpu, vmx::Current vmcs)
 		vcpu.follow_msr_filter();
 	if (requests & Request::clock)
 		update_clock_page(vcpu);
-	if (requests & Request::steal_time && vcpu.steal_time.come_back(vcpu.memory, kvmpp_run_delay_ns()))
+	if (requests & Request::steal_time && vcpu.steal_time.come_back(vcpu.paravirtual_memory, kvmpp_run_delay_ns()))
 		vcpu.mailbox.request(Request::flush_linear);
 }
 
@@ -121,7 +121,7 @@ Result<bool> wait_until_runnable(Vcpu &vcpu, vmx::Current vmcs)
 		if (kvmpp_signal_pending())
 			return false;
 		serve_requests(vcpu, vmcs);
-		choose_event(vcpu, vmcs);
+		TRY(choose_event(vcpu, vmcs));
 		if (vcpu.mp_state == MpState::halted && can_wake(vcpu, vmcs)) {
 			vcpu.mp_state = MpState::runnable;
 			vcpu.unhalted = false;
@@ -156,7 +156,7 @@ constexpr bool touches_foreign_memory(vmx::ExitReason reason)
 Result<After> run_once(Vcpu &vcpu, vmx::Current vmcs)
 {
 	serve_requests(vcpu, vmcs);
-	choose_event(vcpu, vmcs);
+	TRY(choose_event(vcpu, vmcs));
 	if (vcpu.events.triple_fault)
 		return shut_down(vcpu);
 	if (vcpu.mp_state != MpState::runnable)
@@ -220,7 +220,7 @@ void report_state(Vcpu &vcpu, vmx::Current vmcs)
 	run.if_flag = (vcpu.state.rflags(vmcs) & X86_EFLAGS_IF) != 0;
 	run.cr8 = vcpu.cr8();
 	run.apic_base = vcpu.apic_base();
-	run.flags = 0;
+	run.flags = vcpu.smm.active ? KVM_RUN_X86_SMM : 0;
 	run.ready_for_interrupt_injection = !pic_in_vmm(vcpu) || window_open(vcpu, vmcs);
 }
 

@@ -315,6 +315,9 @@ std::optional<u64> read_msr(Vcpu &vcpu, vmx::Current vmcs, u32 index, By by)
 		return msrs.platform_info;
 	case msr::misc_enable: return msrs.misc_enable;
 	case msr::debugctl: return 0;
+	case msr::smbase:
+		return by == By::vmm || vcpu.smm.active ? std::optional<u64>{vcpu.smm.base} : std::nullopt;
+	case msr::smi_count: return vcpu.smm.count;
 	case msr::feature_control: return by == By::vmm ? std::optional{msrs.feature_control} : std::nullopt;
 	case msr::mcg_cap:
 	case msr::mcg_status:
@@ -411,6 +414,16 @@ bool write_msr(Vcpu &vcpu, vmx::Current vmcs, u32 index, u64 value, By by)
 		if (by == By::guest)
 			return false;
 		msrs.platform_info = value;
+		return true;
+	case msr::smbase: // a guest changes it in the state that RSM loads
+		if (by == By::guest || value >> 32)
+			return false;
+		vcpu.smm.base = static_cast<u32>(value);
+		return true;
+	case msr::smi_count:
+		if (by == By::guest)
+			return false;
+		vcpu.smm.count = value;
 		return true;
 	case msr::feature_control:
 		if (by == By::guest)

@@ -69,6 +69,12 @@ class GuestState {
 		if (halts_inside_) [[unlikely]]
 			vmcs.write(field::guest_activity, 0);
 	}
+	// A guest whose HLT does not exit waits there now.
+	bool halted_inside(Current vmcs) const
+	{
+		constexpr u32 halted = 1;
+		return halts_inside_ && vmcs.read(field::guest_activity) == halted;
+	}
 	// True when every register below can be read without the VMCS.
 	bool knows_program_state() const { return (known_ & program_state) == program_state; }
 

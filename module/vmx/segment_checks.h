@@ -84,6 +84,25 @@ constexpr bool is_8086_segment(const x86::Segment &segment)
 	       segment.rights.raw == rights;
 }
 
+// In real mode, which only a processor with unrestricted guests enters: the manual's words for those.
+constexpr bool enterable_in_real_mode(const SegmentRegisters &segments)
+{
+	using enum x86::SegmentName;
+	const x86::Segment &code = segments[cs], &stack = segments[ss];
+	const bool writable_code = code.rights.type() == 3, accessed_code = code.rights.code() && code.rights.type() & 1;
+	if (code.rights.unusable() || !is_code_or_data(code) || code.rights.dpl() || !(writable_code || accessed_code))
+		return false;
+	const bool is_stack = stack.rights.type() == 3 || stack.rights.type() == 7;
+	if (stack.rights.dpl() || (!stack.rights.unusable() && !(is_stack && is_code_or_data(stack))))
+		return false;
+	for (const auto name : {ds, es, fs, gs}) {
+		const x86::AccessRights rights = segments[name].rights;
+		if (!rights.unusable() && !(rights.type() & 1 && rights.readable() && is_code_or_data(segments[name])))
+			return false;
+	}
+	return tr_enterable(segments[tr], false) && ldtr_enterable(segments[ldtr]);
+}
+
 // In virtual-8086 mode, or in protected mode with or without long mode.
 constexpr bool enterable(const SegmentRegisters &segments, bool virtual_8086, bool long_mode)
 {

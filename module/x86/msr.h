@@ -9,7 +9,7 @@ namespace kvmpp::x86::msr
 {
 
 inline constexpr u32 p5_mc_addr = 0x0, p5_mc_type = 0x1, tsc = 0x10, platform_id = 0x17, apic_base = 0x1b,
-		     ebl_cr_poweron = 0x2a, feature_control = 0x3a, tsc_adjust = 0x3b, spec_ctrl = 0x48,
+		     smi_count = 0x34, ebl_cr_poweron = 0x2a, feature_control = 0x3a, tsc_adjust = 0x3b, spec_ctrl = 0x48,
 		     pred_cmd = 0x49, microcode_update = 0x79, microcode_revision = 0x8b, smbase = 0x9e,
 		     pmc0 = 0xc1, fsb_freq = 0xcd, platform_info = 0xce, mtrr_cap = 0xfe,
 		     arch_capabilities = 0x10a, flush_cmd = 0x10b, bbl_cr_ctl3 = 0x11e, tsx_ctrl = 0x122,

@@ -115,6 +115,9 @@ public:
 	// STI and MOV SS: interrupts stay blocked for one more instruction.
 	virtual void block_interrupts(bool by_mov_ss) = 0;
 	virtual void unblock_nmi() = 0; // IRET
+	// RSM: everything, `registers` included, becomes what it was before system management mode; if no
+	// processor can be so, it shuts down. False: it is not in that mode.
+	virtual bool resume(Registers &registers) = 0;
 	// VMCALL or VMMCALL; the implementation finds the registers where the emulator put them and
 	// changes them there.
 	virtual Outcome<> hypercall() = 0;

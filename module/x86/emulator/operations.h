@@ -49,7 +49,7 @@ Handler mov_segment, pop_segment, les, lds, lss, lfs, lgs, lar, lsl, verr, verw,
 Handler sgdt, sidt, lgdt, lidt, smsw, lmsw, clts, mov_from_control, mov_to_control, mov_from_debug,
 	mov_to_debug, rdmsr, wrmsr, rdtsc, rdtscp, rdpid, rdpmc, cpuid, xgetbv, xsetbv, rdfsbase,
 	rdgsbase, wrfsbase, wrgsbase, swapgs, cli, sti, hlt, monitor, mwait, invlpg, wbinvd,
-	flush_line, hypercall;
+	flush_line, hypercall, rsm;
 
 // vectors
 Handler move_vector, move_low, merge_low, load_low_half, load_high_half, store_high_half, movddup,

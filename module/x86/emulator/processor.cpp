@@ -110,4 +110,15 @@ Outcome<> hypercall(Execution &x)
 	return {};
 }
 
+Outcome<> rsm(Execution &x)
+{
+	if (!x.guest.resume(x.registers))
+		return x.undefined();
+	x.gpr = x.registers.gpr;
+	x.rip = x.registers.rip;
+	x.rflags = x.registers.rflags;
+	x.keep_rf = true;
+	return {};
+}
+
 } // namespace kvmpp::x86::emulator::op

@@ -133,7 +133,7 @@ constexpr Row rows[] = {
 	{0xa5_x, shld, {Ev, Gv, CL}, update},
 	{0xa8_x, push_segment, {Zs}, d64},
 	{0xa9_x, pop_segment, {Zs}, d64 | manual},
-	{0xaa_x, undefined}, // RSM outside SMM
+	{0xaa_x, rsm},
 	{0xab_x, bts, {Ev, Gv}, update | manual | lock},
 	{0xac_x, shrd, {Ev, Gv, Ib}, update},
 	{0xad_x, shrd, {Ev, Gv, CL}, update},

@@ -22,7 +22,7 @@ TEST_F(Memory, SlotsThatCannotBe)
 	EXPECT_EQ(vm.set_slot(0, ~0xfffull, at, 2 * page_size), -EINVAL); // wraps
 	EXPECT_EQ(vm.set_slot(0, 0, ~0xfffull, page_size), -EINVAL);	      // not user memory
 	EXPECT_EQ(vm.set_slot(0, 0, at, page_size, 4), -EINVAL);	      // unknown flag
-	EXPECT_EQ(vm.set_slot(1 << 16, 0, at, page_size), -EINVAL);	      // address space
+	EXPECT_EQ(vm.set_slot(2 << 16, 0, at, page_size), -EINVAL);	      // address space
 	ASSERT_EQ(vm.set_slot(0, 0, at, 4 * page_size), 0);
 	EXPECT_EQ(vm.set_slot(1, 0x3000, at, page_size), -EEXIST);
 	EXPECT_EQ(vm.set_slot(0, 0, at, 8 * page_size), -EINVAL);		 // another size

@@ -198,6 +198,16 @@ Outcome<> MadeUpGuest::hypercall()
 	return {};
 }
 
+bool MadeUpGuest::resume(Registers &registers)
+{
+	if (!before_smm)
+		return false;
+	registers.gpr = before_smm->gpr;
+	registers.rip = before_smm->rip;
+	registers.rflags = before_smm->rflags;
+	return true;
+}
+
 bool MadeUpGuest::next_iteration()
 {
 	answers_ = answers_taken_ = 0;

@@ -89,6 +89,12 @@ public:
 	std::vector<PortAccess> port_reads, port_writes;
 	std::vector<u64> invalidated;
 	std::optional<bool> blocked_by_mov_ss;
+	// What RSM brings; none outside SMM.
+	struct BeforeSmm {
+		Gprs gpr;
+		u64 rip, rflags;
+	};
+	std::optional<BeforeSmm> before_smm;
 	unsigned halts = 0, cache_writes = 0, nmi_unblocks = 0, hypercalls = 0, iterations = 0;
 	unsigned bytes_fetched = 0;
 
@@ -155,6 +161,7 @@ public:
 	void write_back_caches() override { ++cache_writes; }
 	void block_interrupts(bool by_mov_ss) override { blocked_by_mov_ss = by_mov_ss; }
 	void unblock_nmi() override { ++nmi_unblocks; }
+	bool resume(Registers &registers) override;
 	Outcome<> hypercall() override;
 	bool next_iteration() override;
 

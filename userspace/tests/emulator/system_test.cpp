@@ -44,6 +44,23 @@ TEST_F(System, DescriptorTables)
 	EXPECT_EQ(guest.peek(place::data + 6, 2), 0xffffu); // six bytes only
 }
 
+TEST_F(System, RsmBringsEverythingBack)
+{
+	raises({0x0f, 0xaa}, ud);
+	MadeUpGuest::BeforeSmm before{.gpr = {}, .rip = 0x1234'5678'9abc, .rflags = X86_EFLAGS_FIXED | X86_EFLAGS_RF};
+	before.gpr[Gpr::rsp] = 0x42;
+	guest.before_smm = before;
+	for (const Mode mode : {Mode::long64, Mode::real, Mode::protected32}) {
+		become(mode, 0);
+		ASSERT_TRUE(guest.run({0x66, 0x0f, 0xaa}));
+		EXPECT_EQ(guest.rip, before.rip);
+		EXPECT_EQ(guest.rflags, before.rflags);
+		EXPECT_EQ(guest.gpr[Gpr::rsp], 0x42u);
+	}
+	become(Mode::long64, 0);
+	raises({0xf0, 0x0f, 0xaa}, ud);
+}
+
 TEST_F(System, ControlRegisters)
 {
 	guest.cr[3] = 0x5000;
