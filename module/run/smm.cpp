@@ -91,7 +91,9 @@ Result<> take_smi(Vcpu &vcpu, vmx::Current vmcs)
 {
 	auto &events = vcpu.events;
 	const bool waits_for_sipi = vcpu.mp_state != MpState::runnable && vcpu.mp_state != MpState::halted;
-	if (!smi_allowed(vcpu) || waits_for_sipi || events.next || events.exception || events.begun)
+	if (!smi_allowed(vcpu) || waits_for_sipi || events.triple_fault)
+		return {};
+	if (events.next || events.exception || events.begun)
 		return {};
 
 	const bool halted = vcpu.mp_state == MpState::halted || vcpu.state.halted_inside(vmcs);
@@ -108,6 +110,8 @@ Result<> take_smi(Vcpu &vcpu, vmx::Current vmcs)
 	// Where there is no RAM it is lost, as on a bus.
 	(void)vcpu.memory.write(area_of(vcpu), area.data(), area.size()).has_value();
 	set_entry_state(vcpu, vmcs);
+	// A single step that is due would be the handler's, which has no interrupt table yet.
+	vmcs.write(vmx::field::guest_pending_debug, 0);
 	vcpu.exception_bitmap.set(vmcs, intercepted_exceptions(vcpu));
 	return {};
 }

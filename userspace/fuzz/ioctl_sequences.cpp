@@ -24,6 +24,9 @@ public:
 			eventfd = sim::make_eventfd();
 			around_.descriptors.push_back(eventfd);
 		}
+		// Every page begins with RSM, as an SMI's handler.
+		for (u64 i = 0; i < ram_.pages(); ++i)
+			ram_.at<u16>(i * page_size) = 0xaa0f;
 		// Most begin with a VM that can run.
 		const u8 setup = input.take<u8>();
 		if (setup & 1)

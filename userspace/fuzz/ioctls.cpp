@@ -14,10 +14,17 @@ T &as(std::span<u8> argument)
 	return *reinterpret_cast<T *>(argument.data());
 }
 
+// Of either address space.
+u32 slot_number(u32 number, Input &input)
+{
+	return number % 5 | (input.choose(3) ? 0 : 1 << 16);
+}
+
 void slot(std::span<u8> argument, Input &input, const Surroundings &around)
 {
 	auto &region = as<kvm_userspace_memory_region>(argument);
-	region.slot %= input.choose(16) ? 4 : ~0u;
+	if (input.choose(16))
+		region.slot = slot_number(region.slot, input);
 	region.flags &= input.choose(16) ? 3 : ~0u;
 	region.guest_phys_addr = u64{input.choose(32)} * page_size;
 	region.memory_size = u64{input.choose(9)} * page_size;
@@ -27,14 +34,14 @@ void slot(std::span<u8> argument, Input &input, const Surroundings &around)
 void dirty_log(std::span<u8> argument, Input &input, const Surroundings &around)
 {
 	auto &log = as<kvm_dirty_log>(argument);
-	log.slot %= 5;
+	log.slot = slot_number(log.slot, input);
 	log.padding2 = around.any_address(input);
 }
 
 void clear_dirty_log(std::span<u8> argument, Input &input, const Surroundings &around)
 {
 	auto &log = as<kvm_clear_dirty_log>(argument);
-	log.slot %= 5;
+	log.slot = slot_number(log.slot, input);
 	log.num_pages = input.choose(16);
 	log.first_page = input.choose(3) * 64;
 	log.padding2 = around.any_address(input);
@@ -123,9 +130,26 @@ void msrs(std::span<u8> argument, Input &input, const Surroundings &)
 		case 0: entry.index = 0x800 + (entry.index & 0xff); break;
 		case 1: entry.index = 0xc0000080 + (entry.index & 0x8f); break;
 		case 2: entry.index &= 0xfff; break;
+		case 3: // SMRAM comes to where slots are
+			entry.index = 0x9e;
+			entry.data = u64{input.choose(16)} * page_size;
+			continue;
 		}
 		entry.data = input.number();
 	}
+}
+
+// Mostly flags that there are, and an exception or none.
+void events(std::span<u8> argument, Input &input, const Surroundings &)
+{
+	auto &state = as<kvm_vcpu_events>(argument);
+	if (!input.choose(4))
+		return;
+	state.flags &= KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM;
+	state.exception.injected = input.choose(4) == 0;
+	state.exception.nr &= 31;
+	state.smi.smm &= 1;
+	state.smi.pending &= 1;
 }
 
 void cpuid(std::span<u8> argument, Input &input, const Surroundings &)
@@ -219,11 +243,12 @@ const Ioctl table[] = {
 	object(On::vcpu, KVM_GET_LAPIC),
 	object(On::vcpu, KVM_SET_LAPIC),
 	object(On::vcpu, KVM_GET_VCPU_EVENTS),
-	object(On::vcpu, KVM_SET_VCPU_EVENTS),
+	object(On::vcpu, KVM_SET_VCPU_EVENTS, events),
 	object(On::vcpu, KVM_GET_MP_STATE),
 	object(On::vcpu, KVM_SET_MP_STATE),
 	object(On::vcpu, KVM_INTERRUPT),
 	number(On::vcpu, KVM_NMI),
+	number(On::vcpu, KVM_SMI),
 	array<kvm_signal_mask, u8>(On::vcpu, KVM_SET_SIGNAL_MASK, 0),
 	number(On::vcpu, KVM_GET_STATS_FD),
 	number(On::vcpu, KVM_GET_TSC_KHZ),

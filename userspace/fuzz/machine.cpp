@@ -54,7 +54,7 @@ u32 msr(Input &input)
 	case 0: return 0x800 + input.take<u8>();
 	case 1: return 0xc0000080 + (input.take<u8>() & 0x8f);
 	case 2: return input.one_of<u32>({0x10, 0x1b, 0x3b, 0x48, 0x49, 0x6e0, 0x277, 0x4b564d00, 0x4b564d01,
-		0x12, 0x11, 0x1a0, 0x2ff, 0x200, 0x174, 0x1d9});
+		0x12, 0x11, 0x1a0, 0x2ff, 0x200, 0x174, 0x1d9, 0x9e, 0x34});
 	default: return input.take<u32>();
 	}
 }
@@ -137,7 +137,14 @@ GuestExit arbitrary_exit(Input &input, sim::Guest &guest)
 		GuestExit exit = GuestExit::of(ExitReason::cr_access, input.take<u32>(), 3);
 		return exit;
 	}
-	case 11: return GuestExit::of(ExitReason::external_interrupt);
+	case 11: {
+		if (input.choose(2))
+			return GuestExit::of(ExitReason::external_interrupt);
+		// RSM perhaps: what is there decides.
+		GuestExit exit = GuestExit::of(ExitReason::exception_or_nmi, 0, 2);
+		exit.event = vmx::EventInfo::of(vmx::EventType::hardware_exception, 6);
+		return exit;
+	}
 	default: break;
 	}
 	GuestExit exit;

@@ -142,6 +142,82 @@ TEST_F(Concurrency, DirtyPagesAreCollectedWhileTheyAreWritten)
 	EXPECT_EQ(seen, 0xffffu);
 }
 
+// Guests go into SMM and out of it while what they see there changes.
+TEST_F(Concurrency, SmisComeWhileSmramChanges)
+{
+	constexpr u32 smm_slots = 1 << 16;
+	constexpr u64 base = 0x30000, handler = 0x8000, changing = 0x80000;
+	Vm vm;
+	ASSERT_EQ(vm.ioctl(KVM_CREATE_IRQCHIP), 0);
+	const sim::UserMemory ram{16}, smram[2]{sim::UserMemory{16}, sim::UserMemory{16}};
+	sim::UserMemory more{16};
+	ASSERT_EQ(vm.set_slot(0, 0, ram), 0);
+	std::atomic<bool> stop{false};
+	std::atomic<u64> handled{0};
+	Vcpu vcpus[2];
+	std::vector<std::thread> threads;
+	const auto program = [&](u64 id) -> sim::GuestProgram {
+		return [&, id, outside = busy_guest(stop, id), n = u64{0}](Guest &g) mutable -> GuestExit {
+			if (stop || g.get(vmx::field::guest_rip) != handler)
+				return outside(g);
+			const u64 value = ++n;
+			if (const auto exit = g.write(changing + n * 712 % 0x10000 + id, &value, 1))
+				return *exit;
+			++handled;
+			auto exit = GuestExit::of(ExitReason::exception_or_nmi, 0, 2);
+			exit.event = vmx::EventInfo::of(vmx::EventType::hardware_exception, 6);
+			return exit;
+		};
+	};
+	for (u64 id = 0; id < 2; ++id) {
+		// Where the processors save their states is left alone.
+		ASSERT_EQ(vm.set_slot(smm_slots | (2 + id), base + id * 0x10000, smram[id]), 0);
+		smram[id].at<u16>(handler) = 0xaa0f; // rsm
+		vcpus[id] = vm.create_vcpu(id);
+		EXPECT_EQ(vcpus[id].set_supported_cpuid(), 0);
+		vcpus[id].enter_protected_mode(0x1000);
+		EXPECT_EQ(vcpus[id].set_msr(0x9e, base + id * 0x10000), 1);
+		kvm_mp_state state{.mp_state = KVM_MP_STATE_RUNNABLE};
+		EXPECT_EQ(vcpus[id].ioctl(KVM_SET_MP_STATE, &state), 0);
+	}
+	for (u64 id = 0; id < 2; ++id)
+		threads.emplace_back([&, id] {
+			sim::set_guest_program(program(id));
+			while (!stop) {
+				const long result = vcpus[id].run();
+				EXPECT_TRUE(result == 0 || result == -EFAULT) << result;
+			}
+		});
+	auto sending = repeat([&] {
+		kvm_msi msi{};
+		msi.address_lo = 0xfee00000 | 0xff << 12; // everybody
+		msi.data = 2 << 8;
+		EXPECT_EQ(vm.ioctl(KVM_SIGNAL_MSI, &msi), 2);
+	});
+	auto slots = repeat([&] {
+		EXPECT_EQ(vm.set_slot(smm_slots | 1, changing, more, KVM_MEM_LOG_DIRTY_PAGES), 0);
+		u64 bitmap = 0;
+		const sim::UserArgument memory{&bitmap, sizeof(bitmap)};
+		kvm_dirty_log log{};
+		log.slot = smm_slots | 1;
+		log.dirty_bitmap = &bitmap;
+		EXPECT_EQ(vm.ioctl(KVM_GET_DIRTY_LOG, &log), 0);
+		EXPECT_EQ(vm.set_slot(smm_slots | 1, changing, more.address(), 0), 0);
+	});
+	auto mappings = repeat([&] {
+		more.change(4, 8, sim::PageState::unmapped);
+		more.change(4, 8, sim::PageState::mapped);
+		(void)more.young(0, 16, true);
+	});
+	sending.join();
+	slots.join();
+	mappings.join();
+	stop = true;
+	for (std::thread &thread : threads)
+		thread.join();
+	EXPECT_GT(handled.load(), 0u);
+}
+
 TEST_F(Concurrency, InterruptsAreRaisedFromEverywhere)
 {
 	RunningVm running{true};

@@ -132,6 +132,58 @@ TEST_F(Restricted, WithoutPagingTheGuestRunsOnAnIdentityMap)
 	EXPECT_EQ(guest.vcpu.sregs().cr3, 0u);
 }
 
+// A handler that reports by its port.
+void give_smram(const Vm &vm, const sim::UserMemory &smram)
+{
+	constexpr u8 handler[] = {0xb0, 0xfe, 0xe6, 0x44, 0x0f, 0xaa}; // mov $0xfe, %al; out %al, $0x44; rsm
+	std::ranges::copy(handler, smram.data() + 0x8000);
+	ASSERT_EQ(vm.set_slot(1 << 16, 0x30000, smram), 0);
+}
+
+TEST_F(Restricted, RealModesSmiIsHandledInSoftware)
+{
+	// mov $0x12, %al; out %al, $0x42; out %al, $0x43; hlt
+	const RealMode guest{0xb0, 0x12, 0xe6, 0x42, 0xe6, 0x43, 0xf4};
+	const sim::UserMemory smram{16};
+	give_smram(guest.vm, smram);
+	const auto next_port = [&] {
+		EXPECT_EQ(guest.vcpu.run(), 0);
+		EXPECT_EQ(guest.vcpu.shared().exit_reason, u32{KVM_EXIT_IO});
+		return guest.vcpu.shared().io.port;
+	};
+	EXPECT_EQ(next_port(), 0x42);
+	ASSERT_EQ(sim::ioctl(guest.vcpu.fd(), KVM_SMI), 0);
+	EXPECT_EQ(next_port(), 0x44);
+	EXPECT_EQ(*guest.vcpu.port_data(), 0xfe);
+	EXPECT_TRUE(guest.vcpu.shared().flags & KVM_RUN_X86_SMM);
+	EXPECT_EQ(next_port(), 0x43);
+	EXPECT_EQ(*guest.vcpu.port_data(), 0x12);
+	EXPECT_FALSE(guest.vcpu.shared().flags & KVM_RUN_X86_SMM);
+	ASSERT_EQ(guest.vcpu.run(), 0);
+	EXPECT_EQ(guest.vcpu.shared().exit_reason, u32{KVM_EXIT_HLT});
+}
+
+TEST_F(Restricted, FromSmmTheProcessorTakesOverAgain)
+{
+	const Guest32 guest;
+	const sim::UserMemory smram{16};
+	give_smram(guest.vm, smram);
+	const kvm_sregs before = guest.vcpu.sregs();
+	ASSERT_EQ(sim::ioctl(guest.vcpu.fd(), KVM_SMI), 0);
+	ASSERT_EQ(guest.vcpu.run(), 0) << "without an entry: there is no program";
+	EXPECT_EQ(guest.vcpu.shared().io.port, 0x44);
+	unsigned entries = 0;
+	ASSERT_EQ(guest.vcpu.run([&](Guest &g) {
+		++entries;
+		EXPECT_EQ(g.get(field::guest_rip), Guest32::code_address);
+		return g.hlt();
+	}),
+		0);
+	EXPECT_EQ(entries, 1u);
+	const kvm_sregs after = guest.vcpu.sregs();
+	EXPECT_EQ(std::memcmp(&before, &after, sizeof(before)), 0);
+}
+
 TEST_F(Restricted, PagingIsTheGuestsOwn)
 {
 	const Guest32 guest;
