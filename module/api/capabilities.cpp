@@ -69,6 +69,7 @@ int check_extension(long capability)
 	case KVM_CAP_X86_ROBUST_SINGLESTEP:
 	case KVM_CAP_SREGS2:
 	case KVM_CAP_KVMCLOCK_CTRL:
+	case KVM_CAP_X86_SMM:
 	case KVM_CAP_INTERNAL_ERROR_DATA:
 	case KVM_CAP_IMMEDIATE_EXIT: return 1;
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
@@ -92,7 +93,8 @@ int check_extension(long capability)
 	case KVM_CAP_NR_VCPUS: return static_cast<int>(std::min(kvmpp_cpu_limit(), 1024u));
 	case KVM_CAP_MAX_VCPUS: return machine::VcpuSet::max_vcpus;
 	case KVM_CAP_MAX_VCPU_ID: return machine::VcpuSet::max_id;
-	case KVM_CAP_NR_MEMSLOTS: return machine::MemoryMap::max_slots;
+	case KVM_CAP_NR_MEMSLOTS: return machine::MemoryMap::max_slots; // in each address space
+	case KVM_CAP_MULTI_ADDRESS_SPACE: return machine::address_spaces;
 	default: return 0;
 	}
 }
