@@ -159,7 +159,7 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 	void protect(AddressSpace space, Gfn start, Gfn end) override;
 	void protect_masked(AddressSpace space, Gfn first, u64 mask) override;
 	void flush_protected() override { flush_all(); }
-	void unmap(AddressSpace space, Gfn start, Gfn end, bool may_yield);
+	void unmap(mmu::Ept &ept, Gfn start, Gfn end, bool may_yield);
 	template <class Use>
 	void for_each_overlap(Hva start, Hva end, Use &&use);
 

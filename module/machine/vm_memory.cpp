@@ -140,13 +140,12 @@ Result<mmu::Ept *> Vm::tables(AddressSpace space)
 	return made.release();
 }
 
-void Vm::unmap(AddressSpace space, Gfn start, Gfn end, bool may_yield)
+void Vm::unmap(mmu::Ept &ept, Gfn start, Gfn end, bool may_yield)
 {
-	mmu::Ept *const ept = existing_tables(space);
-	while (ept && start < end) {
+	while (start < end) {
 		{
 			host::RwLock::WriteGuard guard{tables_lock_};
-			start = ept->unmap(start, end);
+			start = ept.unmap(start, end);
 		}
 		if (may_yield)
 			kvmpp_cond_resched();
@@ -175,15 +174,19 @@ void Vm::protect_masked(AddressSpace space, Gfn first, u64 mask)
 
 void Vm::slot_removed(const MemorySlot &slot)
 {
-	unmap(slot.space, slot.base, slot.end(), true);
+	if (mmu::Ept *const ept = existing_tables(slot.space))
+		unmap(*ept, slot.base, slot.end(), true);
 }
 
-// Calls use(address space, first frame, end) for each part of a slot that shows a part of [start, end).
+// Calls use(tables, first frame, end) for each part of a slot that shows a part of [start, end).
 template <class Use>
 void Vm::for_each_overlap(Hva start, Hva end, Use &&use)
 {
 	SharedReadSection section{notifier_reader_};
 	for (const auto space : {AddressSpace::normal, AddressSpace::smm}) {
+		mmu::Ept *const ept = existing_tables(space);
+		if (!ept)
+			continue; // nothing is mapped
 		for (const MemorySlot &slot : memory_map.read(section, space).all()) {
 			const Hva first = std::max(start, slot.hva);
 			const Hva last = std::min(end, slot.hva_end());
@@ -191,7 +194,7 @@ void Vm::for_each_overlap(Hva start, Hva end, Use &&use)
 				continue;
 			const u64 skip = (first - slot.hva) >> page_shift;
 			const u64 stop = (last - slot.hva + page_size - 1) >> page_shift;
-			use(space, slot.base + skip, slot.base + stop);
+			use(*ept, slot.base + skip, slot.base + stop);
 		}
 	}
 }
@@ -204,7 +207,7 @@ int Vm::invalidate_begin(Hva start, Hva end, bool may_block)
 	}
 	statistics.add(VmCounter::invalidations);
 	for_each_overlap(start, end,
-		[&](AddressSpace space, Gfn first, Gfn last) { unmap(space, first, last, may_block); });
+		[&](mmu::Ept &ept, Gfn first, Gfn last) { unmap(ept, first, last, may_block); });
 	return 0;
 }
 
@@ -217,10 +220,9 @@ void Vm::invalidate_end()
 bool Vm::young(Hva start, Hva end, bool clear)
 {
 	bool result = false;
-	for_each_overlap(start, end, [&](AddressSpace space, Gfn first, Gfn last) {
+	for_each_overlap(start, end, [&](mmu::Ept &ept, Gfn first, Gfn last) {
 		host::RwLock::WriteGuard guard{tables_lock_};
-		if (mmu::Ept *const ept = existing_tables(space))
-			result |= ept->young(first, last, clear);
+		result |= ept.young(first, last, clear);
 	});
 	return result;
 }

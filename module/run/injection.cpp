@@ -81,7 +81,11 @@ void collect(Vcpu &vcpu)
 	const auto posted = vcpu.lapic->collect();
 	if (posted.nmi)
 		vcpu.events.nmi();
-	vcpu.events.smi |= posted.smi;
+	if (posted.smi) {
+		// Whoever runs the guest looks for it first of all, so once more.
+		vcpu.events.smi = true;
+		vcpu.mailbox.request(Request::event);
+	}
 	if (posted.init || posted.startup)
 		start_or_stop(vcpu, posted);
 }
@@ -150,12 +154,10 @@ bool can_wake(Vcpu &vcpu, vmx::Current vmcs)
 	       (interrupt_pending(vcpu) && interrupts_allowed(vcpu, vmcs));
 }
 
-Result<> choose_event(Vcpu &vcpu, vmx::Current vmcs)
+void choose_event(Vcpu &vcpu, vmx::Current vmcs)
 {
 	collect(vcpu);
 	auto &events = vcpu.events;
-	if (events.smi) [[unlikely]]
-		TRY(take_smi(vcpu, vmcs));
 	if (events.next) {
 		// An entry that did not happen had chosen already.
 	} else if (events.exception) {
@@ -179,7 +181,6 @@ Result<> choose_event(Vcpu &vcpu, vmx::Current vmcs)
 		!vcpu.debugger.blocks_interrupts() && (interrupt_pending(vcpu) || vmm_waits);
 	vcpu.primary_controls.set_bits(vmcs, primary::interrupt_window_exiting, wants_window);
 	vcpu.primary_controls.set_bits(vmcs, primary::nmi_window_exiting, events.nmis > 0);
-	return {};
 }
 
 void write_event(Vcpu &vcpu, vmx::Current vmcs)

@@ -11,9 +11,8 @@ namespace kvmpp::run
 using machine::Vcpu;
 
 // Before an entry, interrupts on: moves what was posted to the vCPU into its own state, and picks the
-// event for the next entry (events.next). What cannot be delivered yet asks for a window. An SMI has no part in
-// the entry: it is taken here and now. ENOMEM.
-Result<> choose_event(Vcpu &vcpu, vmx::Current vmcs);
+// event for the next entry (events.next). What cannot be delivered yet asks for a window.
+void choose_event(Vcpu &vcpu, vmx::Current vmcs);
 // Interrupts off, nothing can stop the entry any more: puts the chosen event into the VMCS.
 void write_event(Vcpu &vcpu, vmx::Current vmcs);
 // After an exit: an event whose delivery the exit interrupted has to be delivered again.

@@ -9,6 +9,7 @@
 #include "run/dispatch.h"
 #include "run/injection.h"
 #include "run/resident.h"
+#include "run/smm.h"
 #include "run/software.h"
 #include "run/task_priority.h"
 #include "run/world_switch.h"
@@ -121,7 +122,9 @@ Result<bool> wait_until_runnable(Vcpu &vcpu, vmx::Current vmcs)
 		if (kvmpp_signal_pending())
 			return false;
 		serve_requests(vcpu, vmcs);
-		TRY(choose_event(vcpu, vmcs));
+		choose_event(vcpu, vmcs);
+		if (vcpu.events.smi)
+			TRY(take_smi(vcpu, vmcs));
 		if (vcpu.mp_state == MpState::halted && can_wake(vcpu, vmcs)) {
 			vcpu.mp_state = MpState::runnable;
 			vcpu.unhalted = false;
@@ -156,7 +159,9 @@ constexpr bool touches_foreign_memory(vmx::ExitReason reason)
 Result<After> run_once(Vcpu &vcpu, vmx::Current vmcs)
 {
 	serve_requests(vcpu, vmcs);
-	TRY(choose_event(vcpu, vmcs));
+	if (vcpu.events.smi) [[unlikely]]
+		TRY(take_smi(vcpu, vmcs));
+	choose_event(vcpu, vmcs);
 	if (vcpu.events.triple_fault)
 		return shut_down(vcpu);
 	if (vcpu.mp_state != MpState::runnable)
