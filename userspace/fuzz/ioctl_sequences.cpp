@@ -42,6 +42,10 @@ public:
 		region.memory_size = ram_.size();
 		region.userspace_addr = ram_.address();
 		sim::ioctl(vms_[0], KVM_SET_USER_MEMORY_REGION, &region);
+		region.slot = 1 << 16;
+		region.guest_phys_addr = 0x38000;
+		if (setup & 4)
+			sim::ioctl(vms_[0], KVM_SET_USER_MEMORY_REGION, &region);
 	}
 	~Session()
 	{

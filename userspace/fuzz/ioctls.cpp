@@ -29,6 +29,12 @@ void slot(std::span<u8> argument, Input &input, const Surroundings &around)
 	region.guest_phys_addr = u64{input.choose(32)} * page_size;
 	region.memory_size = u64{input.choose(9)} * page_size;
 	region.userspace_addr = around.any_address(input);
+	// From the handler's first instruction to the end of the saved state, where SMRAM is at reset.
+	if (region.slot >> 16 && input.choose(4)) {
+		region.guest_phys_addr = 0x38000;
+		region.memory_size = 8 * page_size;
+		region.userspace_addr = around.ram.address();
+	}
 }
 
 void dirty_log(std::span<u8> argument, Input &input, const Surroundings &around)
