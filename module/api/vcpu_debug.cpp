@@ -43,6 +43,7 @@ Result<> set_guest_debug(Vcpu &vcpu, const kvm_guest_debug &request)
 		debugger.dr7 = (request.arch.debugreg[7] & dr7_writable) | machine::DebugRegisters::dr7_fixed;
 	}
 	vcpu.mailbox.request(machine::Request::event);
+	vcpu.mailbox.request(machine::Request::local_apic);
 	return {};
 }
 

@@ -70,6 +70,8 @@ Result<> Interrupts::set_routes(std::span<const kvm_irq_routing_entry> entries, 
 	auto fresh = TRY(RoutingTable::from_user(entries, mode() == IrqchipMode::kernel, wide_ids));
 	// The old table is freed here, not under the spinlock.
 	routes_.with([&](Routes &current) { std::swap(current, fresh); });
+	if (mode() == IrqchipMode::split)
+		vm_.request_all(Request::local_apic);
 	return {};
 }
 
@@ -179,6 +181,30 @@ bool Interrupts::end_of_interrupt(const Vcpu &vcpu, const x86::Lapic::Eoi &eoi)
 		}
 		return false;
 	});
+}
+
+std::array<u64, 4> Interrupts::eoi_vectors()
+{
+	if (LegacyChips *here = chips())
+		return here->ioapic.vectors();
+	return routes_.with([&](const Routes &routes) {
+		std::array<u64, 4> vectors{};
+		for (const Route &route : routes->all()) {
+			if (route.gsi >= split_pins_)
+				break;
+			if (route.kind != Route::Kind::msi)
+				continue;
+			const auto message = x86::msi_message(route.address, route.data, vm_.wide_apic_ids());
+			if (message.level)
+				vectors[message.vector >> 6] |= bit(message.vector & 63);
+		}
+		return vectors;
+	});
+}
+
+void Interrupts::ioapic_vectors_changed()
+{
+	vm_.request_all(Request::local_apic);
 }
 
 // The PIC's output goes to every processor whose LINT0 lets it through: the first, as a rule.

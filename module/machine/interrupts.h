@@ -71,6 +71,8 @@ class Interrupts : host::Pinned {
 	int set_line(u32 gsi, IrqSource source, bool level);
 	int deliver(const x86::Message &message, const Vcpu *sender = nullptr);
 	int deliver_msi(u64 address, u32 data);
+	// Vectors whose end somebody wants to know: a superset, a bit for each.
+	std::array<u64, 4> eoi_vectors();
 	// A processor has finished an interrupt. True: the VMM's I/O APIC has to be told.
 	bool end_of_interrupt(const Vcpu &vcpu, const x86::Lapic::Eoi &eoi);
 
@@ -83,6 +85,7 @@ class Interrupts : host::Pinned {
 	void pic_output(bool level);
 	void pic_acknowledged(unsigned line) { acknowledged(ChipInput::pic, line); }
 	void ioapic_acknowledged(unsigned pin) { acknowledged(ChipInput::ioapic, pin); }
+	void ioapic_vectors_changed();
 
     private:
 	void acknowledged(ChipInput chip, unsigned pin);

@@ -18,6 +18,7 @@ enum class Request : u32 {
 	msr_filter = 1 << 4,   // which MSRs exit has changed
 	unhalt = 1 << 5,       // KVM_HC_KICK_CPU: a HLT is over, or the next one is
 	steal_time = 1 << 6,   // the thread was away from its CPU, and the guest wants to know
+	local_apic = 1 << 7,   // what the processor does of it by itself: run/virtual_apic.h
 };
 
 constexpr u32 operator&(u32 requests, Request one)

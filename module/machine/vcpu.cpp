@@ -177,9 +177,18 @@ void Vcpu::initialize_vmcs(vmx::Current vmcs)
 		controls.secondary &= ~vmx::secondary::pause_loop_exiting;
 	}
 
+	if (!lapic) {
+		controls.primary &= ~vmx::primary::tpr_shadow;
+	} else if (controls.primary & vmx::primary::tpr_shadow) {
+		controls.primary &= ~(vmx::primary::cr8_load_exiting | vmx::primary::cr8_store_exiting);
+		vmcs.write(field::virtual_apic_page, lapic->page());
+		tpr_threshold.initialize(vmcs, 0);
+		mailbox.request(Request::local_apic);
+	}
+
 	vmcs.write(field::pin_controls, controls.pin);
 	primary_controls.initialize(vmcs, controls.primary);
-	vmcs.write(field::secondary_controls, controls.secondary);
+	secondary_controls.initialize(vmcs, controls.secondary & ~vmx::secondary::apic_virtualization);
 	vmcs.write(field::exit_controls, controls.exit);
 	state.initialize(vmcs, engine.capabilities(), controls, vm.identity_map());
 

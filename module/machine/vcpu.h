@@ -40,6 +40,9 @@ struct DebugRegisters {
 	u64 dr6 = dr6_fixed;
 };
 
+// What the processor does of the local APIC by itself.
+enum class ApicHelp : u8 { none, task_priority, delivery };
+
 enum class MpState : u8 { runnable, uninitialized, init_received, halted };
 
 // Pages that the VMM maps from the vCPU's descriptor, by their place in that mapping.
@@ -93,7 +96,9 @@ class Vcpu : host::Pinned {
 
 	vmx::MsrBitmap msr_bitmap;
 	vmx::Shadowed<decltype(vmx::field::primary_controls)> primary_controls;
+	vmx::Shadowed<decltype(vmx::field::secondary_controls)> secondary_controls;
 	vmx::Shadowed<decltype(vmx::field::exception_bitmap)> exception_bitmap;
+	vmx::Shadowed<decltype(vmx::field::tpr_threshold)> tpr_threshold;
 	vmx::Shadowed<decltype(vmx::field::host_cr3)> host_cr3;
 	vmx::Shadowed<decltype(vmx::field::host_cr4)> host_cr4;
 
@@ -101,6 +106,7 @@ class Vcpu : host::Pinned {
 	u64 xcr0 = x86::xcr0::x87;
 	GuestTsc tsc;
 	MpState mp_state = MpState::runnable;
+	ApicHelp apic_help = ApicHelp::none;
 	// Its thread may sleep here without anything of the guest's half done.
 	bool between_instructions = false;
 	bool unhalted = false; // KVM_HC_KICK_CPU came before the HLT that it ends

@@ -79,8 +79,11 @@ void Vcpu::set_cr8(u64 value)
 
 Result<> Vcpu::set_apic_base(u64 value, bool by_vmm)
 {
-	if (lapic)
-		return lapic->set_base(value, cpuid.physical_bits(), by_vmm);
+	if (lapic) {
+		TRY(lapic->set_base(value, cpuid.physical_bits(), by_vmm));
+		mailbox.request(Request::local_apic);
+		return {};
+	}
 	using namespace x86::msr::apic_base_bits;
 	const u64 reserved = bits(63, cpuid.physical_bits()) | 0x2ff |
 			     (cpuid.has(x86::feature::x2apic) ? 0 : x2apic);
@@ -130,11 +133,13 @@ Result<> Vcpu::set_cpuid(std::span<const kvm_cpuid_entry2> entries, vmx::Current
 		return fresh.same_as(cpuid) ? Result<>{} : fail(EINVAL);
 	cpuid = std::move(fresh);
 	state.own_cr4(cpuid.cr4_allowed());
-	if (lapic)
+	if (lapic) {
 		lapic->set_features({.x2apic = cpuid.has(x86::feature::x2apic),
 			.tsc_deadline = cpuid.has(x86::feature::tsc_deadline),
 			.cmci = false,
 			.directed_eoi = false});
+		mailbox.request(Request::local_apic);
+	}
 	return {};
 }
 

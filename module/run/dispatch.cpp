@@ -20,7 +20,14 @@ Result<After> dispatch(Exit &exit)
 	case ExitReason::triple_fault: return shut_down(exit.vcpu);
 	// The next choice of an event sees that nothing blocks it.
 	case ExitReason::interrupt_window:
-	case ExitReason::nmi_window: return After::reenter;
+	case ExitReason::nmi_window:
+	case ExitReason::tpr_below_threshold: return After::reenter;
+	case ExitReason::eoi_induced:
+	case ExitReason::apic_write:
+		if (exit.vcpu.apic_help != machine::ApicHelp::delivery)
+			break;
+		return exit.reason.basic() == ExitReason::apic_write ? handle_apic_write(exit)
+								       : handle_eoi_induced(exit);
 	case ExitReason::task_switch: return handle_task_switch(exit);
 	case ExitReason::cpuid: return handle_cpuid(exit);
 	case ExitReason::hlt: return handle_hlt(exit);
@@ -63,14 +70,11 @@ Result<After> dispatch(Exit &exit)
 	case ExitReason::invalid_state:
 	case ExitReason::msr_load_failed:
 	case ExitReason::monitor_trap:
-	case ExitReason::tpr_below_threshold:
 	case ExitReason::apic_access:
-	case ExitReason::eoi_induced:
 	case ExitReason::gdtr_idtr:
 	case ExitReason::ldtr_tr:
 	case ExitReason::rdtscp:
 	case ExitReason::preemption_timer:
-	case ExitReason::apic_write:
 	case ExitReason::rdrand:
 	case ExitReason::invpcid:
 	case ExitReason::rdseed:

@@ -37,6 +37,9 @@ Result<After> handle_io(Exit &exit);
 // ept_exits.cpp
 Result<After> handle_ept_violation(Exit &exit);
 Result<After> handle_ept_misconfiguration(Exit &exit);
+// virtual_apic.cpp: the guest has ended an interrupt, or written a register; it goes on behind that.
+Result<After> handle_eoi_induced(Exit &exit);
+Result<After> handle_apic_write(Exit &exit);
 // emulation.cpp
 Result<After> handle_task_switch(Exit &exit);
 

@@ -4,6 +4,7 @@
 #include "host/trace.h"
 #include "machine/vm.h"
 #include "run/smm.h"
+#include "run/virtual_apic.h"
 
 namespace kvmpp::run
 {
@@ -102,14 +103,20 @@ bool pic_pending(Vcpu &vcpu)
 	return chips && chips->pic.output() && vcpu.lapic->accepts_pic();
 }
 
-bool interrupt_pending(Vcpu &vcpu)
+// An interrupt that reaches the guest only by an injection.
+bool interrupt_to_inject(Vcpu &vcpu)
 {
 	if (!vcpu.lapic)
 		return vcpu.events.user_interrupt.has_value();
 	// With a split irqchip the VMM's PIC has put its vector here.
 	if (vcpu.events.user_interrupt && takes_pic(vcpu))
 		return true;
-	return pic_pending(vcpu) || vcpu.lapic->injectable().has_value();
+	return pic_pending(vcpu) || (!processor_delivers(vcpu) && vcpu.lapic->injectable());
+}
+
+bool interrupt_pending(Vcpu &vcpu)
+{
+	return interrupt_to_inject(vcpu) || (vcpu.lapic && vcpu.lapic->injectable());
 }
 
 // Takes the vector from its controller.
@@ -169,7 +176,7 @@ void choose_event(Vcpu &vcpu, vmx::Current vmcs)
 	} else if (events.nmis && nmis_allowed(vcpu, vmcs)) {
 		--events.nmis;
 		events.next = Delivery{.info = EventInfo::of(EventType::nmi, 2)};
-	} else if (interrupt_pending(vcpu) && interrupts_allowed(vcpu, vmcs)) {
+	} else if (interrupt_to_inject(vcpu) && interrupts_allowed(vcpu, vmcs)) {
 		const u8 vector = acknowledge_interrupt(vcpu);
 		events.next = Delivery{.info = EventInfo::of(EventType::external_interrupt, vector)};
 	}
@@ -178,9 +185,10 @@ void choose_event(Vcpu &vcpu, vmx::Current vmcs)
 	// for what the processor does not take would end every entry before its first instruction.
 	const bool vmm_waits = pic_in_vmm(vcpu) && vcpu.run().request_interrupt_window && takes_pic(vcpu);
 	const bool wants_window =
-		!vcpu.debugger.blocks_interrupts() && (interrupt_pending(vcpu) || vmm_waits);
+		!vcpu.debugger.blocks_interrupts() && (interrupt_to_inject(vcpu) || vmm_waits);
 	vcpu.primary_controls.set_bits(vmcs, primary::interrupt_window_exiting, wants_window);
 	vcpu.primary_controls.set_bits(vmcs, primary::nmi_window_exiting, events.nmis > 0);
+	show_pending(vcpu, vmcs);
 }
 
 void write_event(Vcpu &vcpu, vmx::Current vmcs)

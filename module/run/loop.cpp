@@ -12,6 +12,7 @@
 #include "run/smm.h"
 #include "run/software.h"
 #include "run/task_priority.h"
+#include "run/virtual_apic.h"
 #include "run/world_switch.h"
 
 namespace kvmpp::run
@@ -89,6 +90,8 @@ void serve_requests(Vcpu &vcpu, vmx::Current vmcs)
 		write_tsc(vcpu, vmcs);
 	if (requests & Request::unhalt)
 		vcpu.unhalted = true;
+	if (requests & Request::local_apic)
+		follow_local_apic(vcpu, vmcs);
 	if (requests & Request::msr_filter)
 		vcpu.follow_msr_filter();
 	if (requests & Request::clock)

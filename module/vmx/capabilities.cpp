@@ -37,7 +37,7 @@ constexpr Required required_primary[] = {
 	{primary::cr8_store_exiting, "CR8-store exiting"},
 	{primary::secondary_controls, "secondary controls"},
 };
-constexpr u32 optional_primary = 0;
+constexpr u32 optional_primary = primary::tpr_shadow;
 // Set by default and not wanted: EPT makes these exits needless.
 constexpr u32 unwanted_primary =
 	primary::cr3_load_exiting | primary::cr3_store_exiting | primary::invlpg_exiting;
@@ -47,7 +47,8 @@ constexpr Required required_secondary[] = {
 };
 constexpr u32 optional_secondary = secondary::unrestricted_guest | secondary::rdtscp | secondary::vpid | secondary::wbinvd_exiting |
 				   secondary::pause_loop_exiting | secondary::invpcid |
-				   secondary::xsaves | secondary::tsc_scaling;
+				   secondary::xsaves | secondary::tsc_scaling |
+				   secondary::apic_virtualization;
 
 constexpr Required required_exit[] = {
 	{exit_control::host_64bit, "64-bit host"},
@@ -158,6 +159,10 @@ std::expected<Controls, Refusal> choose_controls(const Capabilities &capabilitie
 		return std::unexpected{Refusal{"EPT with four levels and write-back tables"}};
 	if (!(capabilities.ept_vpid & invept) || !(capabilities.ept_vpid & invept_all))
 		return std::unexpected{Refusal{"INVEPT of all contexts"}};
+
+	if (!(controls.primary & primary::tpr_shadow) ||
+		(controls.secondary & secondary::apic_virtualization) != secondary::apic_virtualization)
+		controls.secondary &= ~secondary::apic_virtualization;
 
 	// VPIDs are of use only with the means to flush one.
 	if (!capabilities.invvpid_single())

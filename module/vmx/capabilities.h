@@ -43,6 +43,10 @@ struct Capabilities {
 // The control words of a new VMCS.
 struct Controls {
 	u32 pin = 0, primary = 0, secondary = 0, exit = 0, entry = 0;
+
+	// The processor can deliver interrupts from a virtual-APIC page by itself. All of what belongs to
+	// that is here, or nothing.
+	bool delivers_interrupts() const { return secondary & secondary::virtual_interrupt_delivery; }
 };
 
 // Why this processor cannot run kvmpp's guests, for the log: names what is missing.

@@ -7,6 +7,17 @@
 #include "vmx/field.h"
 #include "x86/registers.h"
 
+namespace kvmpp::vmx
+{
+
+// What virtual-interrupt delivery goes by: the highest vector requested and the highest in service, 0
+// for none. SDM vol. 3, 25.4.2.
+struct InterruptStatus {
+	u8 requesting = 0, in_service = 0;
+};
+
+} // namespace kvmpp::vmx
+
 namespace kvmpp::vmx::field
 {
 
@@ -16,7 +27,7 @@ using x86::AccessRights;
 inline constexpr Control16<0> vpid;
 inline constexpr Control16<1> posted_interrupt_vector;
 // Selectors, base, limits and access rights of segments: see segment_fields below.
-inline constexpr Guest16<8> guest_interrupt_status;
+inline constexpr Guest16<8, InterruptStatus> guest_interrupt_status;
 inline constexpr Host16<0> host_es;
 inline constexpr Host16<1> host_cs;
 inline constexpr Host16<2> host_ss;
@@ -36,6 +47,10 @@ inline constexpr Control64<8> tsc_offset;
 inline constexpr Control64<9, Hpa> virtual_apic_page;
 inline constexpr Control64<10, Hpa> apic_access_page;
 inline constexpr Control64<13> ept_pointer;
+inline constexpr Control64<14> eoi_exit_bitmap0;
+inline constexpr Control64<15> eoi_exit_bitmap1;
+inline constexpr Control64<16> eoi_exit_bitmap2;
+inline constexpr Control64<17> eoi_exit_bitmap3;
 inline constexpr Control64<22> xss_exiting_bitmap;
 inline constexpr Control64<25> tsc_multiplier;
 inline constexpr Exit64<0, Gpa> guest_physical_address;
@@ -130,7 +145,8 @@ struct SegmentFields {
 
 // Spot checks against the tables of appendix B.
 static_assert(vpid.encoding == 0x0000 && host_tr.encoding == 0x0c0c);
-static_assert(ept_pointer.encoding == 0x201a && guest_physical_address.encoding == 0x2400);
+static_assert(ept_pointer.encoding == 0x201a && eoi_exit_bitmap3.encoding == 0x2022);
+static_assert(guest_physical_address.encoding == 0x2400);
 static_assert(tsc_multiplier.encoding == 0x2032 && guest_pdpte3.encoding == 0x2810);
 static_assert(secondary_controls.encoding == 0x401e && exit_reason.encoding == 0x4402);
 static_assert(preemption_timer.encoding == 0x482e && guest_interruptibility.encoding == 0x4824);

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <bit>
+#include <utility>
 #include "host/memory.h"
 #include "host/types.h"
 
@@ -158,7 +159,7 @@ private:
 	host::Page page_;
 };
 
-// ISR or IRR as its owner uses it: knows which of the eight words hold anything, so that the
+// ISR or IRR as its owner uses it: knows which of the eight words may hold anything, so that the
 // highest vector costs two bit scans. Vector 0 stands for none; 0 to 15 are never accepted.
 class VectorRegister {
 public:
@@ -167,14 +168,15 @@ public:
 	void set(u8 vector)
 	{
 		page_.assign(base_, vector, true);
-		words_ |= 1u << (vector >> 5);
+		note(vector >> 5);
 	}
 	void clear(u8 vector)
 	{
 		const u32 offset = ApicPage::word_of(base_, vector);
 		const u32 rest = page_.load(offset) & ~(1u << (vector & 31));
 		page_.store(offset, rest);
-		if (!rest)
+		changed_ = true;
+		if (!rest && !shared_)
 			words_ &= ~(1u << (vector >> 5));
 	}
 	// Adds 64 vectors, from 64 * index on.
@@ -186,31 +188,49 @@ public:
 			if (!added)
 				continue;
 			page_.store(offset_of(word), page_.load(offset_of(word)) | added);
-			words_ |= 1u << word;
+			note(word);
 		}
 	}
 	u8 highest() const
 	{
-		if (!words_)
-			return 0;
-		const unsigned word = std::bit_width(words_) - 1;
-		return static_cast<u8>(word * 32 + std::bit_width(page_.load(offset_of(word))) - 1);
+		for (u32 words = words_; words;) {
+			const unsigned word = std::bit_width(words) - 1;
+			if (const u32 vectors = page_.load(offset_of(word)))
+				return static_cast<u8>(word * 32 + std::bit_width(vectors) - 1);
+			words &= ~(1u << word);
+		}
+		return 0;
 	}
-	// Looks again, after the page was changed by others: state set, virtual-interrupt delivery.
+	// Looks again, after the page was written as a whole.
 	void reload()
 	{
-		words_ = 0;
+		words_ = shared_ ? 0xff : 0;
 		for (unsigned word = 0; word < 8; ++word)
 			if (page_.load(offset_of(word)))
 				words_ |= 1u << word;
+		changed_ = true;
 	}
+	// The processor changes it while the guest runs: any word may hold something from now on.
+	void share(bool shared)
+	{
+		shared_ = shared;
+		reload();
+	}
+	// Whether it was changed here since the last call.
+	bool take_changed() { return std::exchange(changed_, false); }
 
 private:
 	u32 offset_of(unsigned word) const { return static_cast<u32>(base_) + word * 16; }
+	void note(unsigned word)
+	{
+		words_ |= 1u << word;
+		changed_ = true;
+	}
 
 	ApicPage &page_;
 	ApicRegister base_;
 	u32 words_ = 0;
+	bool shared_ = false, changed_ = true;
 };
 
 } // namespace kvmpp::x86

@@ -245,17 +245,12 @@ u64 Ioapic::tick(void *context, u64)
 	return 0;
 }
 
-void Ioapic::add_eoi_vectors(const Identity &apic, u32 watched, u64 (&vectors)[4])
+std::array<u64, 4> Ioapic::vectors() const
 {
-	state_.with([&](const State &state) {
-		for (unsigned pin = 0; pin < pin_count; ++pin) {
-			const Entry &entry = state.entries[pin];
-			if (!entry.level() && !(watched & 1u << pin))
-				continue;
-			if (matches(apic, entry.message()))
-				vectors[entry.vector() >> 6] |= bit(entry.vector() & 63);
-		}
-	});
+	std::array<u64, 4> result;
+	for (unsigned word = 0; word < 4; ++word)
+		result[word] = vectors_[word].load(std::memory_order_relaxed);
+	return result;
 }
 
 void Ioapic::update_vectors(const State &state)
@@ -264,8 +259,11 @@ void Ioapic::update_vectors(const State &state)
 	u64 vectors[4] = {};
 	for (const Entry &entry : state.entries)
 		vectors[entry.vector() >> 6] |= bit(entry.vector() & 63);
+	bool changed = false;
 	for (unsigned word = 0; word < 4; ++word)
-		vectors_[word].store(vectors[word], std::memory_order_relaxed);
+		changed |= vectors_[word].exchange(vectors[word], std::memory_order_relaxed) != vectors[word];
+	if (changed)
+		bus_.vectors_changed();
 }
 
 void Ioapic::get(kvm_ioapic_state &out)

@@ -2,10 +2,11 @@
 // The I/O APIC, an 82093AA with 24 pins, as KVM shows it to a guest: version 0x11, no EOI register.
 // The polarity bit can be written and does nothing: a line that is raised is active.
 //
-// Lock order: the lock is a spinlock and a leaf but for Bus::deliver, which is called under it, in
-// any context, and must not come back here. Bus::acknowledged is called without it, and may.
+// Lock order: the lock is a spinlock and a leaf but for Bus::deliver and
+// Bus::vectors_changed, which are called under it, in any context, and must not come back here. Bus::acknowledged is called without it, and may.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <optional>
 #include <linux/kvm.h>
@@ -31,6 +32,8 @@ public:
 		// The guest has finished the interrupt of this pin. Here a device that samples its
 		// line again lowers it.
 		Callback<void(unsigned pin)> acknowledged;
+		// vectors() has. Called under the lock, in any context.
+		Callback<void()> vectors_changed;
 	};
 
 	explicit Ioapic(const Bus &bus);
@@ -58,9 +61,8 @@ public:
 	// that the machine overheard it (edge-triggered, or suppressed by SVR[12]).
 	void end_of_interrupt(u8 vector, bool broadcast);
 
-	// Adds the vectors whose end this APIC's processor must report: those of level-triggered
-	// entries, and of the pins in `watched`.
-	void add_eoi_vectors(const Identity &apic, u32 watched, u64 (&vectors)[4]);
+	// All that it handles().
+	std::array<u64, 4> vectors() const;
 
 	void reset();
 	void get(kvm_ioapic_state &state);

@@ -151,8 +151,13 @@ std::optional<Lapic::Eoi> Lapic::end_of_interrupt()
 	if (!vector)
 		return {};
 	isr_.clear(vector);
+	return ended(vector);
+}
+
+Lapic::Eoi Lapic::ended(u8 vector) const
+{
 	const bool level = level_triggered(vector);
-	return Eoi{vector, level, level && broadcasts_eoi()};
+	return {vector, level, level && broadcasts_eoi()};
 }
 
 // An interrupt of the APIC's own, edge-triggered, which the owner delivers.

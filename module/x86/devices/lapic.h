@@ -189,16 +189,23 @@ public:
 	// Delivers the timer's interrupt if it is due.
 	void expire_timer(u64 now);
 
-	// The page for VIRTUAL_APIC_PAGE_ADDR, and what a VMM of APICv needs to ask.
-	const host::Page &page() const { return page_.page(); }
-	bool level_triggered(u8 vector) const { return page_.test(ApicRegister::tmr, vector); }
-	bool broadcasts_eoi() const { return !(page_.read(ApicRegister::svr) & svr_no_broadcast); }
-	// The processor has changed IRR or ISR (virtual-interrupt delivery).
-	void reload()
+	// VIRTUAL_APIC_PAGE_ADDR (SDM vol. 3, 30.1).
+	Hpa page() const { return page_.page().physical(); }
+	// Whether the processor delivers interrupts from the page, so that IRR and ISR change while the
+	// guest runs.
+	void share_with_processor(bool shared)
 	{
-		irr_.reload();
-		isr_.reload();
+		irr_.share(shared);
+		isr_.share(shared);
 	}
+	// Whether they were changed here since the last call: the processor has to be told.
+	bool take_changed() { return irr_.take_changed() | isr_.take_changed(); }
+	// Whether the page holds what a read of this register gives, with all its side effects.
+	bool readable_in_page(ApicRegister name) const;
+	// The processor has ended an interrupt by itself.
+	Eoi ended(u8 vector) const;
+	// It has written a register, which has all its effects now.
+	Effect written(u32 offset);
 
 private:
 	static constexpr u32 svr_enable = 1 << 8, svr_no_broadcast = 1 << 12;
@@ -235,6 +242,13 @@ private:
 	void hold_timer();
 	LapicTimer::Mode timer_mode() const;
 
+	void reload()
+	{
+		irr_.reload();
+		isr_.reload();
+	}
+	bool level_triggered(u8 vector) const { return page_.test(ApicRegister::tmr, vector); }
+	bool broadcasts_eoi() const { return !(page_.read(ApicRegister::svr) & svr_no_broadcast); }
 	void clear_registers();
 	void set_mode_registers();
 	void publish();

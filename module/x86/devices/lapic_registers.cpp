@@ -126,6 +126,21 @@ Lapic::Effect Lapic::write_mmio(u32 offset, unsigned size, u64 value)
 		static_cast<ApicRegister>(offset), static_cast<u32>(value) & writable(offset));
 }
 
+bool Lapic::readable_in_page(ApicRegister name) const
+{
+	return readable(static_cast<u32>(name)) && name != ApicRegister::current_count;
+}
+
+Lapic::Effect Lapic::written(u32 offset)
+{
+	if (offset >= ApicPage::register_bytes)
+		return {};
+	const auto name = static_cast<ApicRegister>(offset & ~0xfu);
+	if (!(rule_of(offset).access & (x2apic_enabled() ? x2_write : x_write)))
+		return {};
+	return write_register(name, page_.read(name) & writable(static_cast<u32>(name)));
+}
+
 std::optional<u64> Lapic::read_msr(u32 index)
 {
 	const u32 offset = (index - x2apic_msr_first) * 16;
@@ -211,7 +226,7 @@ Lapic::Effect Lapic::write_register(ApicRegister name, u32 value)
 		publish();
 		return identity_changed;
 	case ApicRegister::svr: {
-		const bool was_enabled = page_.read(name) & svr_enable;
+		const bool was_enabled = identity().software_enabled;
 		page_.write(name, value);
 		if (was_enabled == ((value & svr_enable) != 0))
 			break;

@@ -2,6 +2,7 @@
 // Controls and host state at VM entry. SDM vol. 3, 27.2.
 #include "sim/cpuid.h"
 #include "sim/vtx/checks.h"
+#include "sim/vtx/virtual_apic.h"
 #include "vmx/controls.h"
 #include "vmx/event.h"
 #include "vmx/fields.h"
@@ -51,10 +52,20 @@ const char *check_execution_controls(const Vmcs &vmcs, const Cpu &cpu)
 	if (first & primary::tpr_shadow) {
 		if (!page_valid(vmcs.get(field::virtual_apic_page)))
 			return "address of the virtual-APIC page";
+		const u32 threshold = vmcs.get(field::tpr_threshold);
+		if (!(second & secondary::virtual_interrupt_delivery)) {
+			if (threshold > 15)
+				return "reserved bits of the TPR threshold";
+			if (!(second & secondary::virtual_apic_accesses) &&
+				threshold > VirtualApic::read(vmcs, x86::ApicRegister::tpr) >> 4)
+				return "a TPR threshold above the virtual TPR";
+		}
 	} else if (second & (secondary::virtual_x2apic | secondary::apic_register_virtualization |
 				    secondary::virtual_interrupt_delivery)) {
 		return "APIC virtualization without a TPR shadow";
 	}
+	if (second & secondary::virtual_x2apic && second & secondary::virtual_apic_accesses)
+		return "APIC accesses and x2APIC mode virtualized at once";
 	if (!(pin & vmx::pin::nmi_exiting) && pin & vmx::pin::virtual_nmis)
 		return "virtual NMIs without NMI exiting";
 	if (!(pin & vmx::pin::virtual_nmis) && first & primary::nmi_window_exiting)

@@ -5,6 +5,7 @@
 #include "sim/host.h"
 #include "sim/vtx/checks.h"
 #include "sim/vtx/guest.h"
+#include "sim/vtx/virtual_apic.h"
 #include "vmx/controls.h"
 #include "x86/msr.h"
 
@@ -43,6 +44,24 @@ std::optional<Delivered> deliver_event(Vmcs &vmcs)
 	vmcs.set(field::guest_rflags,
 		vmcs.get(field::guest_rflags) & ~u64{X86_EFLAGS_IF | X86_EFLAGS_TF | X86_EFLAGS_RF});
 	return Delivered{event, event.has_error_code() ? vmcs.get(field::entry_event_error_code) : 0};
+}
+
+// What the processor takes from the virtual-APIC page (SDM vol. 3, 27.3.2.5 and 30.2.2).
+std::optional<Delivered> deliver_virtual_interrupt(Vmcs &vmcs, bool not_now)
+{
+	vtx::VirtualApic apic{vmcs};
+	if (!apic.delivers())
+		return {};
+	apic.virtualize_ppr();
+	constexpr u32 shadow = vmx::blocking::sti | vmx::blocking::mov_ss;
+	const bool possible = !not_now && vmcs.get(field::guest_rflags) & X86_EFLAGS_IF &&
+			      !(vmcs.get(field::guest_interruptibility) & shadow);
+	const auto vector = possible ? apic.deliver() : std::nullopt;
+	if (!vector)
+		return {};
+	vmcs.set(field::guest_rflags,
+		vmcs.get(field::guest_rflags) & ~u64{X86_EFLAGS_IF | X86_EFLAGS_TF | X86_EFLAGS_RF});
+	return Delivered{vmx::EventInfo::of(EventType::external_interrupt, *vector), 0};
 }
 
 // Exits that come before the guest's first instruction (SDM vol. 3, 27.7).
@@ -127,8 +146,11 @@ void run_guest(Cpu &cpu, Vmcs &vmcs, x86::Gprs &gprs)
 		return;
 	}
 	vmcs.launched = true;
-	Guest guest{vmcs, gprs, cpu, deliver_event(vmcs)};
+	auto delivered = deliver_event(vmcs);
 	auto exit = exit_at_once(vmcs, cpu);
+	if (const auto taken = deliver_virtual_interrupt(vmcs, exit.has_value() || delivered))
+		delivered = taken;
+	Guest guest{vmcs, gprs, cpu, delivered};
 	if (!exit) {
 		if (!program())
 			die("a guest is entered that has no program");

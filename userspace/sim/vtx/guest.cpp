@@ -7,6 +7,8 @@
 #include "mmu/entry.h"
 #include "sim/host.h"
 #include "sim/user/memory.h"
+#include "sim/vtx/virtual_apic.h"
+#include "vmx/controls.h"
 
 namespace kvmpp::sim
 {
@@ -32,6 +34,74 @@ GuestExit Guest::out(u16 port, unsigned size, u32 value)
 {
 	gprs[Gpr::rax] = value;
 	return GuestExit::of(ExitReason::io_instruction, (size - 1) | u64{port} << 16, 1);
+}
+
+// SDM vol. 3, 25.6.9.
+bool Guest::msr_exits(u32 index, bool write) const
+{
+	constexpr u32 range = 0x2000, high = 0xc0000000;
+	if (index >= range && index - high >= range)
+		return true;
+	const auto *bitmap = reinterpret_cast<const u8 *>(get(field::msr_bitmap).value);
+	const u32 bit = (write ? 2048 * 8 : 0) + (index < range ? index : 1024 * 8 + index - high);
+	return bitmap[bit / 8] >> bit % 8 & 1;
+}
+
+// SDM vol. 3, 30.5.
+std::optional<GuestExit> Guest::write_x2apic(u32 index, u32 value)
+{
+	using x86::ApicRegister;
+	if (msr_exits(index, true))
+		return wrmsr(index, value);
+	vtx::VirtualApic apic{vmcs_};
+	if (!apic.has_x2apic() || !apic.delivers())
+		die("the guest writes the host's MSR %#x", index);
+	switch (static_cast<ApicRegister>((index & 0xff) * 16)) {
+	case ApicRegister::tpr:
+		apic.write(ApicRegister::tpr, value);
+		apic.virtualize_ppr();
+		return {};
+	case ApicRegister::eoi: {
+		const auto ended = apic.end();
+		if (!ended.exits)
+			return {};
+		return GuestExit::of(ExitReason::eoi_induced, ended.vector);
+	}
+	case ApicRegister::self_ipi:
+		apic.write(ApicRegister::self_ipi, value);
+		if (value < 16)
+			return GuestExit::of(ExitReason::apic_write, static_cast<u32>(ApicRegister::self_ipi));
+		apic.request(static_cast<u8>(value));
+		return {};
+	default: die("the guest writes the host's MSR %#x", index);
+	}
+}
+
+u32 Guest::read_x2apic(u32 index)
+{
+	vtx::VirtualApic apic{vmcs_};
+	if (msr_exits(index, false) || !apic.has_x2apic())
+		die("MSR %#x is not read from the virtual-APIC page", index);
+	return apic.read(static_cast<x86::ApicRegister>((index & 0xff) * 16));
+}
+
+std::optional<GuestExit> Guest::write_cr8(u8 value)
+{
+	constexpr u64 mov_to_cr8 = 8;
+	vtx::VirtualApic apic{vmcs_};
+	const u32 controls = get(field::primary_controls);
+	if (controls & vmx::primary::cr8_load_exiting) {
+		gprs[Gpr::rax] = value;
+		return GuestExit::of(ExitReason::cr_access, mov_to_cr8, 4);
+	}
+	if (!(controls & vmx::primary::tpr_shadow))
+		die("the guest writes the host's CR8");
+	apic.write(x86::ApicRegister::tpr, value << 4);
+	if (apic.delivers())
+		apic.virtualize_ppr();
+	else if (apic.below_threshold())
+		return GuestExit::of(ExitReason::tpr_below_threshold);
+	return {};
 }
 
 GuestExit Guest::rdmsr(u32 index)

@@ -73,6 +73,13 @@ public:
 	GuestExit wrmsr(u32 index, u64 value);
 	GuestExit vmcall(u64 number);
 
+	// What the processor may do without an exit, in x2APIC mode: EOI, TPR, a self IPI, and the read
+	// of a register. Ends the test where there is one after all for the MSR bitmap's sake.
+	std::optional<GuestExit> write_x2apic(u32 index, u32 value);
+	u32 read_x2apic(u32 index);
+	// MOV to CR8 with a TPR shadow.
+	std::optional<GuestExit> write_cr8(u8 value);
+
 	// Runs without an exit of its own until an interrupt of the host comes.
 	GuestExit spin();
 
@@ -84,6 +91,7 @@ public:
 private:
 	template <class Copy>
 	std::optional<GuestExit> access(u64 address, usize size, bool write, Copy &&copy);
+	bool msr_exits(u32 index, bool write) const;
 	std::optional<GuestExit> translate(u64 address, bool write, u64 &host);
 
 	vtx::Vmcs &vmcs_;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Interrupts from the VMM to the guest and back: lines, messages, eventfds, processors among themselves.
+#include "sim/cpu/model.h"
 #include "tests/core/machine.h"
+#include "vmx/controls.h"
 #include "x86/msr.h"
 
 namespace kvmpp::tests
@@ -14,12 +16,20 @@ using vmx::ExitReason;
 namespace field = vmx::field;
 namespace msr = x86::msr;
 
+// What the processor does of the local APIC by itself.
+enum class ApicHelp { none, task_priority, delivery };
+
 // A VM with all chips in the module and local APICs in x2APIC mode, enabled.
-class Interrupts : public Machine {
+// on a processor that delivers interrupts by itself, on one with a TPR shadow alone, and on one with
+// neither.
+class Interrupts : public Machine, public testing::WithParamInterface<ApicHelp> {
 protected:
+	Interrupts() { load_at_start_ = false; }
 	void SetUp() override
 	{
 		Machine::SetUp();
+		limit_help();
+		load();
 		vm_.emplace();
 		ASSERT_EQ(vm_->ioctl(KVM_CREATE_IRQCHIP), 0);
 		kvm_pit_config config{};
@@ -39,6 +49,16 @@ protected:
 		Machine::TearDown();
 	}
 
+	static void limit_help()
+	{
+		const auto forbid = [](u32 index, u32 control) {
+			sim::set_msr_everywhere(index, sim::cpu(0).msrs.at(index) & ~(u64{control} << 32));
+		};
+		if (GetParam() != ApicHelp::delivery)
+			forbid(msr::vmx_secondary, vmx::secondary::virtual_interrupt_delivery);
+		if (GetParam() == ApicHelp::none)
+			forbid(msr::vmx_true_primary, vmx::primary::tpr_shadow);
+	}
 	static void enable_apic(const Vcpu &vcpu)
 	{
 		constexpr u64 x2apic = 1 << 10;
@@ -62,6 +82,13 @@ protected:
 		};
 		EXPECT_EQ(vcpu.run(program), 0);
 		return result;
+	}
+	// One that somebody wants to hear of.
+	static GuestExit end_of_interrupt(Guest &g)
+	{
+		const auto exit = g.write_x2apic(0x80b, 0);
+		EXPECT_TRUE(exit);
+		return exit.value_or(GuestExit::of(ExitReason::triple_fault));
 	}
 	static sim::Delivered interrupt(u8 vector)
 	{
@@ -93,7 +120,7 @@ protected:
 	Vcpu vcpus_[2];
 };
 
-TEST_F(Interrupts, AMessageReachesItsProcessor)
+TEST_P(Interrupts, AMessageReachesItsProcessor)
 {
 	EXPECT_EQ(send_msi(0x45), 1);
 	EXPECT_EQ(delivered_to(vcpus_[0]), interrupt(0x45));
@@ -101,14 +128,14 @@ TEST_F(Interrupts, AMessageReachesItsProcessor)
 	EXPECT_LE(send_msi(0x45, 7), 0);
 }
 
-TEST_F(Interrupts, WithInterruptsOffItWaits)
+TEST_P(Interrupts, WithInterruptsOffItWaits)
 {
 	EXPECT_EQ(send_msi(0x45), 1);
 	EXPECT_FALSE(delivered_to(vcpus_[0], false));
 	EXPECT_EQ(delivered_to(vcpus_[0]), interrupt(0x45));
 }
 
-TEST_F(Interrupts, AnNmiNeedsNoFlag)
+TEST_P(Interrupts, AnNmiNeedsNoFlag)
 {
 	EXPECT_EQ(send_msi(0, 0, 4), 1);
 	EXPECT_EQ(delivered_to(vcpus_[0], false), (sim::Delivered{EventInfo::of(EventType::nmi, 2), 0}));
@@ -120,14 +147,14 @@ TEST_F(Interrupts, AnNmiNeedsNoFlag)
 	EXPECT_EQ(events.nmi.pending, 1);
 }
 
-TEST_F(Interrupts, ALineGoesThroughTheIoapic)
+TEST_P(Interrupts, ALineGoesThroughTheIoapic)
 {
 	wire_pin(10, 0x50, false);
 	EXPECT_EQ(set_line(10, 1), 0);
 	EXPECT_EQ(delivered_to(vcpus_[0]), interrupt(0x50));
 }
 
-TEST_F(Interrupts, ThePicReachesTheBootProcessor)
+TEST_P(Interrupts, ThePicReachesTheBootProcessor)
 {
 	// ICW1 to ICW4, then the mask, by the guest itself; LINT0 lets the PIC through.
 	ASSERT_EQ(vcpus_[0].set_msr(0x835, 0x700), 1);
@@ -142,7 +169,7 @@ TEST_F(Interrupts, ThePicReachesTheBootProcessor)
 	EXPECT_EQ(set_line(1, 0), 0);
 }
 
-TEST_F(Interrupts, AnIrqfdRaisesItsLine)
+TEST_P(Interrupts, AnIrqfdRaisesItsLine)
 {
 	wire_pin(11, 0x51, false);
 	Descriptor eventfd{sim::make_eventfd()};
@@ -159,7 +186,7 @@ TEST_F(Interrupts, AnIrqfdRaisesItsLine)
 	EXPECT_EQ(sim::file_counts().eventfd_references, 0u);
 }
 
-TEST_F(Interrupts, AResamplerHearsWhenTheGuestHasFinished)
+TEST_P(Interrupts, AResamplerHearsWhenTheGuestHasFinished)
 {
 	wire_pin(12, 0x52, true);
 	const Descriptor trigger{sim::make_eventfd()}, resample{sim::make_eventfd()};
@@ -172,7 +199,7 @@ TEST_F(Interrupts, AResamplerHearsWhenTheGuestHasFinished)
 	sim::signal_eventfd(trigger.number());
 	EXPECT_EQ(delivered_to(vcpus_[0]), interrupt(0x52));
 	EXPECT_EQ(sim::take_eventfd(resample.number()), 0u);
-	EXPECT_EQ(vcpus_[0].run(sim::in_turn({[](Guest &g) { return g.wrmsr(0x80b, 0); }, // EOI
+	EXPECT_EQ(vcpus_[0].run(sim::in_turn({[](Guest &g) { return end_of_interrupt(g); },
 			  [](Guest &) { return GuestExit::of(ExitReason::triple_fault); }})),
 		0);
 	EXPECT_EQ(sim::take_eventfd(resample.number()), 1u);
@@ -181,7 +208,7 @@ TEST_F(Interrupts, AResamplerHearsWhenTheGuestHasFinished)
 }
 
 // CVE-2017-1000252: a GSI beyond the routes.
-TEST_F(Interrupts, AGsiBeyondTheRoutesIsRefused)
+TEST_P(Interrupts, AGsiBeyondTheRoutesIsRefused)
 {
 	const Descriptor eventfd{sim::make_eventfd()};
 	kvm_irqfd request{};
@@ -193,7 +220,7 @@ TEST_F(Interrupts, AGsiBeyondTheRoutesIsRefused)
 	}
 }
 
-TEST_F(Interrupts, RoutesLeadElsewhere)
+TEST_P(Interrupts, RoutesLeadElsewhere)
 {
 	struct {
 		kvm_irq_routing header{.nr = 1, .flags = 0, .entries = {}};
@@ -210,7 +237,7 @@ TEST_F(Interrupts, RoutesLeadElsewhere)
 	EXPECT_EQ(vm_->ioctl(KVM_SET_GSI_ROUTING, &routing), -EINVAL);
 }
 
-TEST_F(Interrupts, AProcessorStartsAnother)
+TEST_P(Interrupts, AProcessorStartsAnother)
 {
 	kvm_mp_state state{};
 	ASSERT_EQ(vcpus_[1].ioctl(KVM_GET_MP_STATE, &state), 0);
@@ -231,7 +258,7 @@ TEST_F(Interrupts, AProcessorStartsAnother)
 	EXPECT_EQ(state.mp_state, u32{KVM_MP_STATE_RUNNABLE});
 }
 
-TEST_F(Interrupts, AHaltedProcessorSleepsUntilAnInterrupt)
+TEST_P(Interrupts, AHaltedProcessorSleepsUntilAnInterrupt)
 {
 	sim::this_thread().impatient = true;
 	const auto halt = [](Guest &g) {
@@ -248,7 +275,7 @@ TEST_F(Interrupts, AHaltedProcessorSleepsUntilAnInterrupt)
 	sim::this_thread().impatient = false;
 }
 
-TEST_F(Interrupts, TheTimerOfTheApicFires)
+TEST_P(Interrupts, TheTimerOfTheApicFires)
 {
 	ASSERT_EQ(vcpus_[0].set_msr(0x83e, 0xb), 1); // divided by 1
 	ASSERT_EQ(vcpus_[0].set_msr(0x832, 0x70), 1);
@@ -258,7 +285,7 @@ TEST_F(Interrupts, TheTimerOfTheApicFires)
 	EXPECT_EQ(delivered_to(vcpus_[0]), interrupt(0x70));
 }
 
-TEST_F(Interrupts, StatesOfTheChipsGoOutAndComeBack)
+TEST_P(Interrupts, StatesOfTheChipsGoOutAndComeBack)
 {
 	for (const u32 id : {u32{KVM_IRQCHIP_PIC_MASTER}, u32{KVM_IRQCHIP_PIC_SLAVE}, u32{KVM_IRQCHIP_IOAPIC}}) {
 		kvm_irqchip chip{}, again{};
@@ -291,7 +318,7 @@ TEST_F(Interrupts, StatesOfTheChipsGoOutAndComeBack)
 	EXPECT_EQ(vm_->ioctl(KVM_IRQ_LINE_STATUS, &line), 0);
 }
 
-TEST_F(Interrupts, ThePitRaisesItsLine)
+TEST_P(Interrupts, ThePitRaisesItsLine)
 {
 	wire_pin(0, 0x58, false);
 	struct {
@@ -312,7 +339,7 @@ TEST_F(Interrupts, ThePitRaisesItsLine)
 	EXPECT_EQ(delivered_to(vcpus_[0]), interrupt(0x58));
 }
 
-TEST_F(Interrupts, StatesThatAVcpuWaitsIn)
+TEST_P(Interrupts, StatesThatAVcpuWaitsIn)
 {
 	for (const u32 wanted : {u32{KVM_MP_STATE_HALTED}, u32{KVM_MP_STATE_INIT_RECEIVED},
 		     u32{KVM_MP_STATE_UNINITIALIZED}, u32{KVM_MP_STATE_RUNNABLE}}) {
@@ -328,7 +355,7 @@ TEST_F(Interrupts, StatesThatAVcpuWaitsIn)
 	EXPECT_EQ(vcpus_[0].ioctl(KVM_INTERRUPT, &interrupt), -ENXIO); // the PIC is here
 }
 
-TEST_F(Interrupts, WithoutChipsHere)
+TEST_P(Interrupts, WithoutChipsHere)
 {
 	const Vm other;
 	EXPECT_EQ(other.ioctl(KVM_CREATE_PIT2, 0ul), -EFAULT);
@@ -347,7 +374,7 @@ TEST_F(Interrupts, WithoutChipsHere)
 }
 
 // CVE-2018-19407: the VMM's I/O APIC hears of interrupts that the guest has finished.
-TEST_F(Interrupts, SplitIrqchip)
+TEST_P(Interrupts, SplitIrqchip)
 {
 	const Vm other;
 	kvm_enable_cap capability{};
@@ -373,13 +400,13 @@ TEST_F(Interrupts, SplitIrqchip)
 	msi.data = 0x8055;
 	EXPECT_EQ(other.ioctl(KVM_SIGNAL_MSI, &msi), 1);
 	EXPECT_EQ(delivered_to(vcpu), interrupt(0x55));
-	EXPECT_EQ(vcpu.run([](Guest &g) { return g.wrmsr(0x80b, 0); }), 0);
+	EXPECT_EQ(vcpu.run([](Guest &g) { return end_of_interrupt(g); }), 0);
 	EXPECT_EQ(vcpu.shared().exit_reason, u32{KVM_EXIT_IOAPIC_EOI});
 	EXPECT_EQ(vcpu.shared().eoi.vector, 0x55);
 }
 
 // A guest that spins, or says whom it waits for, gives way to a processor that has lost its CPU.
-TEST_F(Interrupts, WhoSpinsLetsOthersRun)
+TEST_P(Interrupts, WhoSpinsLetsOthersRun)
 {
 	constexpr unsigned sched_yield = 11;
 	std::atomic<sim::Thread *> sleeper{nullptr};
@@ -424,6 +451,159 @@ TEST_F(Interrupts, WhoSpinsLetsOthersRun)
 	sim::send_signal(*sleeper.load());
 	other.join();
 }
+
+// What needs no exit where the processor delivers.
+TEST_P(Interrupts, AnInterruptBeginsAndEndsWithoutAnExit)
+{
+	ASSERT_EQ(send_msi(0x45), 1);
+	ASSERT_EQ(send_msi(0x65), 1);
+	const bool delivers = GetParam() == ApicHelp::delivery;
+	const auto with_interrupts = [](Guest &g) {
+		g.set(field::guest_rflags, g.get(field::guest_rflags) | X86_EFLAGS_IF);
+		return GuestExit::of(ExitReason::external_interrupt);
+	};
+	const auto end = [=](Guest &g) {
+		const auto exit = g.write_x2apic(0x80b, 0);
+		EXPECT_EQ(exit.has_value(), !delivers);
+		g.set(field::guest_rflags, g.get(field::guest_rflags) | X86_EFLAGS_IF);
+		return exit.value_or(GuestExit::of(ExitReason::external_interrupt));
+	};
+	std::vector<u8> taken;
+	const auto step = [&](Guest &g) {
+		if (!g.delivered)
+			return with_interrupts(g);
+		taken.push_back(g.delivered->event.vector());
+		if (taken.size() == 2) {
+			EXPECT_FALSE(end(g).reason.basic() == ExitReason::eoi_induced);
+			return GuestExit::of(ExitReason::triple_fault);
+		}
+		return end(g);
+	};
+	EXPECT_EQ(vcpus_[0].run(step), 0);
+	EXPECT_EQ(taken, (std::vector<u8>{0x65, 0x45}));
+}
+
+TEST_P(Interrupts, TheStateThatIsSavedKnowsWhatIsUnderWay)
+{
+	ASSERT_EQ(send_msi(0x45), 1);
+	ASSERT_EQ(delivered_to(vcpus_[0]), interrupt(0x45));
+	ASSERT_EQ(send_msi(0x46), 1);
+	auto state = std::make_unique<kvm_lapic_state>();
+	ASSERT_EQ(vcpus_[0].ioctl(KVM_GET_LAPIC, state.get()), 0);
+	EXPECT_EQ(state->regs[0x120], 1 << 5); // in service: 0x45
+	EXPECT_EQ(state->regs[0x220], 1 << 6); // requested: 0x46
+	// On the other one, as if it were another machine: 0x45 is under way, and 0x46 of its class waits.
+	enable_apic(vcpus_[1]);
+	state->regs[0x23] = 1; // its own ID
+	ASSERT_EQ(vcpus_[1].ioctl(KVM_SET_LAPIC, state.get()), 0);
+	kvm_mp_state runnable{.mp_state = KVM_MP_STATE_RUNNABLE};
+	ASSERT_EQ(vcpus_[1].ioctl(KVM_SET_MP_STATE, &runnable), 0);
+	EXPECT_FALSE(delivered_to(vcpus_[1]));
+	const auto end = [](Guest &g) {
+		return g.write_x2apic(0x80b, 0).value_or(GuestExit::of(ExitReason::external_interrupt));
+	};
+	std::optional<sim::Delivered> next;
+	const auto look = [&](Guest &g) {
+		next = g.delivered;
+		return GuestExit::of(ExitReason::triple_fault);
+	};
+	EXPECT_EQ(vcpus_[1].run(sim::in_turn({end, look})), 0);
+	EXPECT_EQ(next, interrupt(0x46));
+}
+
+TEST_P(Interrupts, TheTaskPriorityHoldsAnInterruptBack)
+{
+	const auto set_priority = [&](u8 value) {
+		EXPECT_EQ(vcpus_[0].run(sim::in_turn({[=](Guest &g) {
+								 g.set(field::guest_rflags, g.get(field::guest_rflags) | X86_EFLAGS_IF);
+								 return g.write_cr8(value).value_or(
+									 GuestExit::of(ExitReason::external_interrupt));
+							 },
+				  [](Guest &) { return GuestExit::of(ExitReason::triple_fault); }})),
+			0);
+	};
+	set_priority(4);
+	ASSERT_EQ(send_msi(0x45), 1);
+	EXPECT_FALSE(delivered_to(vcpus_[0]));
+	EXPECT_EQ(vcpus_[0].shared().cr8, 4);
+	// As its last act before it is left, or by an exit: the interrupt comes right behind.
+	bool taken = false;
+	EXPECT_EQ(vcpus_[0].run(sim::in_turn({[](Guest &g) {
+							 g.set(field::guest_rflags, g.get(field::guest_rflags) | X86_EFLAGS_IF);
+							 const auto exit = g.write_cr8(3);
+							 EXPECT_EQ(exit.has_value(), GetParam() != ApicHelp::delivery);
+							 return exit.value_or(GuestExit::of(ExitReason::external_interrupt));
+						 },
+			  [&](Guest &g) {
+				  taken = g.delivered == interrupt(0x45);
+				  return GuestExit::of(ExitReason::triple_fault);
+			  }})),
+		0);
+	EXPECT_TRUE(taken);
+}
+
+TEST_P(Interrupts, ADebuggerKeepsThemAway)
+{
+	kvm_guest_debug debug{};
+	debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_BLOCKIRQ;
+	ASSERT_EQ(vcpus_[0].ioctl(KVM_SET_GUEST_DEBUG, &debug), 0);
+	ASSERT_EQ(send_msi(0x45), 1);
+	EXPECT_FALSE(delivered_to(vcpus_[0]));
+	debug.control = 0;
+	ASSERT_EQ(vcpus_[0].ioctl(KVM_SET_GUEST_DEBUG, &debug), 0);
+	EXPECT_EQ(delivered_to(vcpus_[0]), interrupt(0x45));
+}
+
+TEST_P(Interrupts, ASelfIpi)
+{
+	std::vector<u8> taken;
+	const auto send = [](u8 vector) {
+		return [=](Guest &g) {
+			g.set(field::guest_rflags, g.get(field::guest_rflags) | X86_EFLAGS_IF);
+			return g.write_x2apic(0x83f, vector).value_or(GuestExit::of(ExitReason::external_interrupt));
+		};
+	};
+	const auto look = [&](Guest &g) {
+		if (g.delivered)
+			taken.push_back(g.delivered->event.vector());
+		return GuestExit::of(ExitReason::triple_fault);
+	};
+	EXPECT_EQ(vcpus_[0].run(sim::in_turn({send(5), send(0x77), look})), 0);
+	EXPECT_EQ(taken, std::vector<u8>{0x77});
+	// The illegal vector has been noted.
+	EXPECT_EQ(vcpus_[0].set_msr(0x828, 0), 1);
+	EXPECT_EQ(vcpus_[0].msr(0x828), 1u << 5);
+}
+
+TEST_P(Interrupts, RegistersAreReadFromThePage)
+{
+	ASSERT_EQ(send_msi(0x45), 1);
+	ASSERT_EQ(delivered_to(vcpus_[0]), interrupt(0x45));
+	EXPECT_EQ(vcpus_[0].run([](Guest &g) {
+		if (GetParam() == ApicHelp::delivery) {
+			EXPECT_EQ(g.read_x2apic(0x802), 0u);
+			EXPECT_EQ(g.read_x2apic(0x80a), 0x40u);
+			EXPECT_EQ(g.read_x2apic(0x80f), 0x1ffu);
+			EXPECT_EQ(g.read_x2apic(0x812), 1u << 5);
+		}
+		return GuestExit::of(ExitReason::triple_fault);
+	}),
+		0);
+	// What the page does not know, or no APIC has, exits.
+	for (const u32 index : {0x839u, 0x80bu, 0x80eu, 0x82fu, 0x840u})
+		EXPECT_EQ(vcpus_[0].run(sim::in_turn({[=](Guest &g) { return g.rdmsr(index); },
+				  [](Guest &) { return GuestExit::of(ExitReason::triple_fault); }})),
+			0);
+}
+
+const char *name_of(const testing::TestParamInfo<ApicHelp> &one)
+{
+	constexpr const char *names[] = {"Without", "TprShadow", "Delivery"};
+	return names[static_cast<unsigned>(one.param)];
+}
+
+INSTANTIATE_TEST_SUITE_P(Processors, Interrupts,
+	testing::Values(ApicHelp::none, ApicHelp::task_priority, ApicHelp::delivery), name_of);
 
 } // namespace
 } // namespace kvmpp::tests

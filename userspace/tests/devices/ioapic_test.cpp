@@ -21,16 +21,19 @@ constexpr u64 level = 1 << 15, masked = 1 << 16, remote_irr = 1 << 14;
 struct Machine {
 	std::vector<Message> sent;
 	std::vector<unsigned> acknowledged;
+	unsigned changes = 0; // of the vectors
 	int answer = 1;
 	// A device that samples its line again when its interrupt has ended.
 	std::optional<unsigned> resampled;
-	Ioapic ioapic{{callback<&Machine::deliver>(*this), callback<&Machine::acknowledge>(*this)}};
+	Ioapic ioapic{{callback<&Machine::deliver>(*this), callback<&Machine::acknowledge>(*this),
+		callback<&Machine::vectors_changed>(*this)}};
 
 	int deliver(const Message &message)
 	{
 		sent.push_back(message);
 		return answer;
 	}
+	void vectors_changed() { ++changes; }
 	void acknowledge(unsigned pin)
 	{
 		acknowledged.push_back(pin);
@@ -325,21 +328,18 @@ TEST(Ioapic, DiesWithAStormPending)
 	clock().advance(20'000'000);
 }
 
-TEST(Ioapic, EoiVectorsOfAProcessor)
+TEST(Ioapic, TellsWhenItsVectorsChange)
 {
 	Machine machine;
-	machine.set_entry(2, u64{1} << 56 | 0x30);
 	machine.set_entry(9, u64{1} << 56 | level | 0x51);
-	machine.set_entry(10, u64{2} << 56 | level | 0x71);
-	const Identity one{.id = 1, .xapic_id = 1, .model = 0xf, .hardware_enabled = true};
-	u64 vectors[4] = {};
-	machine.ioapic.add_eoi_vectors(one, 0, vectors);
-	EXPECT_EQ(vectors[0], 0u);
-	EXPECT_EQ(vectors[1], bit(0x11));
-	u64 watched[4] = {};
-	machine.ioapic.add_eoi_vectors(one, 1 << 2, watched);
-	EXPECT_EQ(watched[0], bit(0x30));
-	EXPECT_EQ(watched[1], bit(0x11));
+	machine.set_entry(10, 0x71);
+	EXPECT_EQ(machine.ioapic.vectors(), (std::array<u64, 4>{1, bit(0x11) | bit(0x31)}));
+	const unsigned changes = machine.changes;
+	machine.set_entry(10, u64{2} << 56 | 0x71);
+	EXPECT_EQ(machine.changes, changes);
+	machine.set_entry(10, 0);
+	EXPECT_GT(machine.changes, changes);
+	EXPECT_EQ(machine.ioapic.vectors(), (std::array<u64, 4>{1, bit(0x11)}));
 }
 
 TEST(Ioapic, StateRoundTrip)

@@ -16,7 +16,8 @@ namespace
 struct Pc {
 	Apic cpus[2]{Apic{0}, Apic{1}};
 	Pic pic{{callback<&Pc::pic_output>(*this), callback<&Pc::pic_acknowledged>(*this)}};
-	Ioapic ioapic{{callback<&Pc::deliver>(*this), callback<&Pc::pin_acknowledged>(*this)}};
+	Ioapic ioapic{{callback<&Pc::deliver>(*this), callback<&Pc::pin_acknowledged>(*this),
+		callback<&Pc::vectors_changed>(*this)}};
 	Pit pit{callback<&Pc::irq0>(*this)};
 	unsigned kicks = 0;
 
@@ -38,6 +39,7 @@ struct Pc {
 		}
 		return arbitration.found() ? cpus[arbitration.winner()]->accept(message) : result;
 	}
+	void vectors_changed() {}
 	void pic_output(bool level) { kicks += level; }
 	void pic_acknowledged(unsigned line)
 	{
