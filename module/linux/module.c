@@ -23,6 +23,15 @@ int kvmpp_force_emulation(void)
 	return READ_ONCE(force_emulation);
 }
 
+static int apicv = -1;
+module_param(apicv, int, 0444);
+MODULE_PARM_DESC(apicv, "let the processor deliver interrupts of local APICs: 0 never, 1 if it can, -1 (default) if it has posted interrupts too");
+
+int kvmpp_apicv(void)
+{
+	return apicv;
+}
+
 /* Read by `kvmpp status`: the mitigations that the world switch applies on this host. */
 static int show_mitigations(char *buffer, const struct kernel_param *parameter)
 {

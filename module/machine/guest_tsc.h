@@ -41,6 +41,15 @@ class GuestTsc {
 			       ? ticks
 			       : static_cast<u64>(static_cast<unsigned __int128>(ticks) * factor_ >> 48);
 	}
+	// So many ticks of the guest's in those of the host's, up to a bound far above what a timer of the
+	// processor can count.
+	u64 host_ticks(u64 ticks) const
+	{
+		if (factor_ == same_rate)
+			return ticks;
+		constexpr u64 most = bit(40);
+		return (ticks < most ? ticks : most) * kvmpp_tsc_khz() / khz_;
+	}
 	u64 at(u64 host_tsc) const { return scaled(host_tsc) + offset_; }
 	u64 now() const { return at(kvmpp_tsc()); }
 	// With which the TSC reads `value` now.

@@ -186,7 +186,10 @@ void Vcpu::initialize_vmcs(vmx::Current vmcs)
 		mailbox.request(Request::local_apic);
 	}
 
-	vmcs.write(field::pin_controls, controls.pin);
+	// Set only while there is a deadline.
+	pin_controls.initialize(vmcs, controls.pin & ~vmx::pin::preemption_timer);
+	if (lapic && controls.pin & vmx::pin::preemption_timer && !vm.emulated && !vm.may_need_software)
+		lapic->let_processor_watch_deadline();
 	primary_controls.initialize(vmcs, controls.primary);
 	secondary_controls.initialize(vmcs, controls.secondary & ~vmx::secondary::apic_virtualization);
 	vmcs.write(field::exit_controls, controls.exit);

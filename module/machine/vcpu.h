@@ -95,6 +95,7 @@ class Vcpu : host::Pinned {
 	Smm smm;
 
 	vmx::MsrBitmap msr_bitmap;
+	vmx::Shadowed<decltype(vmx::field::pin_controls)> pin_controls;
 	vmx::Shadowed<decltype(vmx::field::primary_controls)> primary_controls;
 	vmx::Shadowed<decltype(vmx::field::secondary_controls)> secondary_controls;
 	vmx::Shadowed<decltype(vmx::field::exception_bitmap)> exception_bitmap;
@@ -165,6 +166,8 @@ class Vcpu : host::Pinned {
 
 	// With all that goes by it: the APIC's deadline, kvmclock.
 	void set_tsc_offset(u64 value);
+	// IA32_TSC_DEADLINE; nothing without a local APIC.
+	void set_tsc_deadline(u64 value);
 	// KVM_SET_TSC_KHZ; 0 is the VM's default. EINVAL: this processor cannot.
 	Result<> set_tsc_khz(u32 khz);
 

@@ -157,6 +157,15 @@ void Vcpu::tsc_changed()
 		lapic->tsc_changed(tsc.moment());
 }
 
+void Vcpu::set_tsc_deadline(u64 value)
+{
+	if (!lapic)
+		return;
+	// The clock's time costs more than all the rest, and not everybody wants it.
+	const bool needs_time = value && !lapic->processor_watches_deadline();
+	lapic->set_tsc_deadline(value, needs_time ? tsc.moment() : x86::TscMoment{.tsc = tsc.now()});
+}
+
 void Vcpu::set_tsc_offset(u64 value)
 {
 	tsc.set_offset(value);

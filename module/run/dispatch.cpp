@@ -2,6 +2,7 @@
 #include "run/dispatch.h"
 
 #include <algorithm>
+#include "run/deadline.h"
 #include "run/handlers.h"
 #include "run/injection.h"
 
@@ -22,6 +23,7 @@ Result<After> dispatch(Exit &exit)
 	case ExitReason::interrupt_window:
 	case ExitReason::nmi_window:
 	case ExitReason::tpr_below_threshold: return After::reenter;
+	case ExitReason::preemption_timer: return handle_preemption_timer(exit);
 	case ExitReason::eoi_induced:
 	case ExitReason::apic_write:
 		if (exit.vcpu.apic_help != machine::ApicHelp::delivery)
@@ -74,7 +76,6 @@ Result<After> dispatch(Exit &exit)
 	case ExitReason::gdtr_idtr:
 	case ExitReason::ldtr_tr:
 	case ExitReason::rdtscp:
-	case ExitReason::preemption_timer:
 	case ExitReason::rdrand:
 	case ExitReason::invpcid:
 	case ExitReason::rdseed:

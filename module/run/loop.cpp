@@ -5,6 +5,7 @@
 #include "machine/vm.h"
 #include "run/clock_page.h"
 #include "run/completion.h"
+#include "run/deadline.h"
 #include "run/debugger.h"
 #include "run/dispatch.h"
 #include "run/injection.h"
@@ -110,6 +111,7 @@ Result<> wait_for_event(Vcpu &vcpu, vmx::Current vmcs)
 	// What that looks at is read while the VMCS is there.
 	vcpu.state.rflags(vmcs);
 	vcpu.state.interruptibility(vmcs);
+	SleepingDeadline deadline{vcpu};
 	vcpu.residency.pause();
 	vcpu.between_instructions = true;
 	vcpu.mailbox.sleep_until(something_posted);
@@ -144,6 +146,7 @@ constexpr bool touches_foreign_memory(vmx::ExitReason reason)
 	case vmx::ExitReason::external_interrupt: // its handler says so by itself
 	case vmx::ExitReason::interrupt_window:
 	case vmx::ExitReason::nmi_window:
+	case vmx::ExitReason::preemption_timer:
 	case vmx::ExitReason::cpuid:
 	case vmx::ExitReason::hlt:
 	case vmx::ExitReason::vmcall:
@@ -186,6 +189,7 @@ Result<After> run_once(Vcpu &vcpu, vmx::Current vmcs)
 	}
 
 	write_event(vcpu, vmcs);
+	watch_deadline(vcpu, vmcs);
 	if (vcpu.debugger.control) [[unlikely]]
 		arm_debugger(vcpu, vmcs);
 	vcpu.state.flush(vmcs);

@@ -352,10 +352,7 @@ bool write_msr(Vcpu &vcpu, vmx::Current vmcs, u32 index, u64 value, By by)
 	switch (index) {
 	case msr::tsc: return write_tsc(vcpu, value, by);
 	case msr::tsc_adjust: return write_tsc_adjust(vcpu, value, by);
-	case msr::tsc_deadline:
-		if (vcpu.lapic)
-			vcpu.lapic->set_tsc_deadline(value, vcpu.tsc.moment());
-		return true;
+	case msr::tsc_deadline: vcpu.set_tsc_deadline(value); return true;
 	case msr::apic_base: return vcpu.set_apic_base(value, by == By::vmm).has_value();
 	case msr::efer: return write_efer(vcpu, vmcs, value, by);
 	case msr::pat:

@@ -22,7 +22,7 @@ constexpr Required required_pin[] = {
 	{pin::nmi_exiting, "NMI exiting"},
 	{pin::virtual_nmis, "virtual NMIs"},
 };
-constexpr u32 optional_pin = 0;
+constexpr u32 optional_pin = pin::preemption_timer;
 
 constexpr Required required_primary[] = {
 	{primary::hlt_exiting, "HLT exiting"},
@@ -94,6 +94,16 @@ bool has_vmx()
 	return registers[2] & cpuid_1_ecx_vmx;
 }
 
+// It counts at a wrong rate on Nehalem and Westmere (erratum AAJ124 and its kin), which have no TSC
+// deadline either, and on one stepping of Ivy Bridge.
+bool preemption_timer_sound()
+{
+	constexpr u32 tsc_deadline = 1u << 24, ivy_bridge_e1 = 0x306a8;
+	u32 registers[4];
+	kvmpp_cpuid(1, 0, registers);
+	return registers[2] & tsc_deadline && registers[0] != ivy_bridge_e1;
+}
+
 // Unlocked is as good as on: enabling VT-x on a CPU sets and locks it (SDM vol. 3, 24.7).
 bool allowed_by_firmware()
 {
@@ -145,6 +155,8 @@ std::expected<Controls, Refusal> choose_controls(const Capabilities &capabilitie
 {
 	Controls controls;
 	controls.pin = TRY(choose(capabilities.pin, required_pin, optional_pin));
+	if (!preemption_timer_sound())
+		controls.pin &= ~pin::preemption_timer;
 	controls.primary =
 		TRY(choose(capabilities.primary, required_primary, optional_primary, unwanted_primary));
 	controls.secondary =

@@ -37,6 +37,8 @@ struct Capabilities {
 	bool ept_2m() const { return ept_vpid & bit(16); }
 	bool ept_1g() const { return ept_vpid & bit(17); }
 	bool ept_execute_only() const { return ept_vpid & bit(0); }
+	// The VMX-preemption timer counts once in so many TSC ticks, as a power of two.
+	unsigned preemption_timer_shift() const { return misc & 0x1f; }
 	bool ept_accessed_dirty() const { return ept_vpid & bit(21); }
 };
 

@@ -70,11 +70,17 @@ Result<host::Own<Engine>> Engine::create(Sharing sharing)
 		KVMPP_ERROR("not loaded: this machine lacks %s", capabilities.error().missing);
 		return fail(EOPNOTSUPP);
 	}
-	const auto controls = choose_controls(*capabilities);
+	auto controls = choose_controls(*capabilities);
 	if (!controls) {
 		KVMPP_ERROR("not loaded: this machine's VT-x lacks %s", controls.error().missing);
 		return fail(EOPNOTSUPP);
 	}
+
+	// Every real processor that delivers interrupts by itself has posted interrupts. Bochs has not, and
+	// says something stale of a delivery that an exit has interrupted.
+	const int apicv = kvmpp_apicv();
+	if (apicv == 0 || (apicv < 0 && !(capabilities->pin.allowed & pin::posted_interrupts)))
+		controls->secondary &= ~secondary::apic_virtualization;
 
 	HotplugHeld held;
 	Survey survey{&*capabilities};

@@ -93,10 +93,11 @@ guest_initramfs() {
 	rm -rf "$tree" "$tree.cpio"
 }
 
-# linux_guest DEVICE MODULE CPUS [WORDS]: the rest of a job that boots Debian's kernel as a guest of
+# linux_guest DEVICE 'MODULE [PARAMETER...]' CPUS [WORDS]: the rest of a job that boots Debian's kernel as a guest of
 # `kvmpp run`, with these words on its command line (quiet).
 linux_guest() {
-	module "$2"
+	# shellcheck disable=SC2086 # a module and its parameters
+	module $2
 	file build/userspace/kvmpp/kvmpp
 	linux_guest_files
 	execute "exec sh ./boot-guest $3 '${4-quiet}' ./kvmpp run --device $1 --cpus $3 --memory 256M"

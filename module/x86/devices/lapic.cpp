@@ -177,9 +177,24 @@ void Lapic::deliver_timer()
 		deliver(static_cast<u8>(entry));
 }
 
-void Lapic::expire_timer(u64 now)
+void Lapic::let_processor_watch_deadline()
 {
-	if (timer_.expire(now))
+	hold_timer();
+	timer_.let_processor_watch();
+	timer_.resume();
+}
+
+void Lapic::let_host_watch_deadline(const TscMoment &moment)
+{
+	hold_timer();
+	if (timer_.let_host_watch(moment))
+		deliver_timer();
+	timer_.resume();
+}
+
+void Lapic::expire_deadline(u64 tsc)
+{
+	if (timer_.expire_deadline(tsc))
 		deliver_timer();
 }
 

@@ -155,7 +155,8 @@ public:
 	// MSRs 0x800 to 0x8ff; none: #GP.
 	std::optional<u64> read_msr(u32 index);
 	Effect write_msr(u32 index, u64 value);
-	// IA32_TSC_DEADLINE. The conversion is the guest's clock as it is now.
+	// IA32_TSC_DEADLINE. The conversion is the guest's clock as it is now; while the processor watches,
+	// its TSC alone.
 	u64 tsc_deadline() const { return timer_.tsc_deadline(); }
 	void set_tsc_deadline(u64 value, const TscMoment &moment);
 	// The guest's TSC was changed: an armed deadline comes at another time.
@@ -183,11 +184,17 @@ public:
 	// --- the owner: time, and VT-x's help
 	// -----------------------------------------------------
 
-	// The timer's next expiry, for a run loop that watches it itself; 0: none.
+	// The timer's next expiry by the host timer; 0: none.
 	u64 timer_expiry() const { return timer_.expiry(); }
-	void use_host_timer(bool use) { timer_.use_host_timer(use); }
-	// Delivers the timer's interrupt if it is due.
-	void expire_timer(u64 now);
+	// A processor that can end its guest's turn at a TSC deadline watches it while the vCPU runs, the
+	// host while it sleeps.
+	void let_processor_watch_deadline();
+	void let_host_watch_deadline(const TscMoment &moment);
+	bool processor_watches_deadline() const { return timer_.processor_watches(); }
+	// What the processor has to watch, by the guest's TSC; 0: nothing.
+	u64 watched_deadline() const { return timer_.processor_watches() ? timer_.tsc_deadline() : 0; }
+	// Delivers the timer's interrupt if the deadline has come.
+	void expire_deadline(u64 tsc);
 
 	// VIRTUAL_APIC_PAGE_ADDR (SDM vol. 3, 30.1).
 	Hpa page() const { return page_.page().physical(); }

@@ -95,11 +95,12 @@ bool LapicTimer::set_tsc_deadline(u64 deadline, const TscMoment &moment)
 	stop();
 	if (mode_ != Mode::tsc_deadline || !deadline)
 		return false;
-	const u64 at = time_of_tsc(deadline, moment);
-	if (at <= moment.now)
+	if (deadline <= moment.tsc)
 		return true;
 	tsc_deadline_ = deadline;
-	expiry_.store(at, std::memory_order_relaxed);
+	if (processor_watches_)
+		return false;
+	expiry_.store(time_of_tsc(deadline, moment), std::memory_order_relaxed);
 	arm();
 	return false;
 }
@@ -132,27 +133,17 @@ void LapicTimer::acknowledge()
 	tsc_deadline_ = 0;
 }
 
-void LapicTimer::use_host_timer(bool use)
+bool LapicTimer::let_host_watch(const TscMoment &moment)
 {
-	use_host_timer_ = use;
-	if (!use)
-		hold();
-	else if (!armed_)
-		arm();
+	processor_watches_ = false;
+	return mode_ == Mode::tsc_deadline && set_tsc_deadline(tsc_deadline_, moment);
 }
 
-bool LapicTimer::expire(u64 now)
+bool LapicTimer::expire_deadline(u64 tsc)
 {
-	const u64 at = expiry();
-	if (!at || at > now)
+	if (!tsc_deadline_ || tsc_deadline_ > tsc)
 		return false;
-	hold();
-	if (mode_ == Mode::periodic) {
-		expiry_.store(after(at, now), std::memory_order_relaxed);
-		arm();
-	} else {
-		acknowledge();
-	}
+	acknowledge();
 	return true;
 }
 
@@ -185,7 +176,7 @@ void LapicTimer::set_period()
 
 void LapicTimer::arm()
 {
-	if (!use_host_timer_ || !expiry())
+	if (!expiry() || (processor_watches_ && mode_ == Mode::tsc_deadline))
 		return;
 	armed_ = true;
 	timer_.start(expiry());

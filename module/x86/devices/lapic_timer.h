@@ -54,7 +54,8 @@ public:
 	void set_divide(u32 divide_configuration);
 	// `remaining` of `initial` ticks are left; a periodic timer with none starts a new period.
 	void start(u32 initial, u32 remaining);
-	// True when the deadline has passed already: the timer expired and is disarmed.
+	// True when the deadline has passed already: the timer expired and is disarmed. Of the moment
+	// only the TSC is looked at while the processor watches.
 	[[nodiscard]] bool set_tsc_deadline(u64 deadline, const TscMoment &moment);
 	// Goes on with a deadline that another of these had, expiring then.
 	void continue_deadline(u64 deadline, u64 expiry);
@@ -64,11 +65,14 @@ public:
 	// The caller has seen `expired`.
 	void acknowledge();
 
-	// Who watches the clock: the host timer, or the run loop (VMX-preemption timer), which then
-	// calls expire(now) when expiry() has come. A vCPU that sleeps wants the host timer.
-	void use_host_timer(bool use);
-	// True when a deadline was due.
-	[[nodiscard]] bool expire(u64 now);
+	// Who watches a TSC deadline: the host timer, or the processor that runs the guest, where
+	// somebody has to call expire_deadline() then. A vCPU that sleeps needs the host timer.
+	// hold() before; true when the deadline has passed already.
+	void let_processor_watch() { processor_watches_ = true; }
+	[[nodiscard]] bool let_host_watch(const TscMoment &moment);
+	bool processor_watches() const { return processor_watches_; }
+	// True when it has passed, by the guest's TSC.
+	[[nodiscard]] bool expire_deadline(u64 tsc);
 
 private:
 	static u64 tick(void *context, u64 now);
@@ -83,7 +87,7 @@ private:
 	u32 initial_ = 0;
 	u8 shift_ = 1; // log2 of the divisor
 	Mode mode_ = Mode::one_shot;
-	bool use_host_timer_ = true;
+	bool processor_watches_ = false;
 	bool armed_ = false; // the host timer may call back
 	Callback<void()> expired_;
 	host::Timer timer_; // last: its destructor waits for the callback

@@ -87,6 +87,7 @@ const std::map<u32, u64> &host_msrs(unsigned cpu)
 }
 
 u32 mitigation_bits = 0;
+int apicv = -1;
 std::vector<u32> user_return_msrs;
 
 } // namespace
@@ -105,6 +106,7 @@ void give_plausible_registers(Cpu &cpu)
 void reset_model()
 {
 	mitigation_bits = 0;
+	apicv = -1;
 	user_return_msrs.clear();
 	reset_cpuid();
 }
@@ -125,6 +127,11 @@ void check_host_registers(const Cpu &cpu)
 void set_mitigations(u32 mitigations)
 {
 	mitigation_bits = mitigations;
+}
+
+void set_apicv(int wanted)
+{
+	apicv = wanted;
 }
 
 void set_msr_everywhere(u32 index, std::optional<u64> value)
@@ -183,6 +190,11 @@ void kvmpp_cr4_set_vmxe(int on)
 int kvmpp_force_emulation(void)
 {
 	return 0;
+}
+
+int kvmpp_apicv(void)
+{
+	return sim::apicv;
 }
 
 __u32 kvmpp_mitigations(void)

@@ -20,6 +20,9 @@ void check_host_registers(const Cpu &cpu);
 // kvmpp_mitigation bits, before kvmpp_start().
 void set_mitigations(u32 mitigations);
 
+// What kvmpp_apicv() answers; -1 until then.
+void set_apicv(int wanted);
+
 // An MSR of all CPUs, or nothing: #GP.
 void set_msr_everywhere(u32 index, std::optional<u64> value);
 

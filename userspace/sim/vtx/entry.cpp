@@ -77,6 +77,8 @@ std::optional<GuestExit> exit_at_once(const Vmcs &vmcs, const Cpu &cpu)
 		return GuestExit::of(ExitReason::interrupt_window);
 	if (cpu.interrupted())
 		return GuestExit::of(ExitReason::external_interrupt);
+	if (vmcs.get(field::pin_controls) & vmx::pin::preemption_timer && !vmcs.get(field::preemption_timer))
+		return GuestExit::of(ExitReason::preemption_timer);
 	return {};
 }
 

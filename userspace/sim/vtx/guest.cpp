@@ -5,10 +5,12 @@
 #include <cstring>
 #include <memory>
 #include "mmu/entry.h"
+#include "sim/clock.h"
 #include "sim/host.h"
 #include "sim/user/memory.h"
 #include "sim/vtx/virtual_apic.h"
 #include "vmx/controls.h"
+#include "x86/msr.h"
 
 namespace kvmpp::sim
 {
@@ -129,6 +131,17 @@ GuestExit Guest::spin()
 	if (!cpu.wait_for_interrupt())
 		die("a guest runs and nobody interrupts it");
 	return GuestExit::of(ExitReason::external_interrupt);
+}
+
+// SDM vol. 3, 25.5.1.
+GuestExit Guest::spin_until_timer()
+{
+	if (!(get(field::pin_controls) & vmx::pin::preemption_timer))
+		die("a guest waits for a timer that is off");
+	const unsigned shift = cpu.msrs.at(x86::msr::vmx_misc) & 0x1f;
+	const u64 ticks = u64{get(field::preemption_timer)} << shift;
+	clock().advance(ticks * 1'000'000 / Clock::tsc_khz);
+	return GuestExit::of(ExitReason::preemption_timer);
 }
 
 // SDM vol. 3, 29.3.2 and table 28-7.

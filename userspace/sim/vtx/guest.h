@@ -82,6 +82,8 @@ public:
 
 	// Runs without an exit of its own until an interrupt of the host comes.
 	GuestExit spin();
+	// The same until the preemption timer has counted down, which moves the clock.
+	GuestExit spin_until_timer();
 
 	// Accesses to guest-physical memory by the tables in the VMCS: nothing, or the EPT violation
 	// that the access causes.

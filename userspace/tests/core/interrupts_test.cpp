@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Interrupts from the VMM to the guest and back: lines, messages, eventfds, processors among themselves.
+#include <thread>
+#include "sim/clock.h"
 #include "sim/cpu/model.h"
 #include "tests/core/machine.h"
 #include "vmx/controls.h"
@@ -36,7 +38,12 @@ protected:
 		ASSERT_EQ(vm_->ioctl(KVM_CREATE_PIT2, &config), 0);
 		for (u64 id = 0; id < 2; ++id) {
 			vcpus_[id] = vm_->create_vcpu(id);
-			ASSERT_EQ(vcpus_[id].set_supported_cpuid(), 0);
+			// The deadline is not in that list: it depends on the irqchip.
+			const auto table = supported_cpuid();
+			for (auto &entry : table->entries)
+				if (entry.function == 1)
+					entry.ecx |= 1 << 24;
+			ASSERT_EQ(vcpus_[id].ioctl(KVM_SET_CPUID2, table.get()), 0);
 			vcpus_[id].enter_protected_mode(0x1000);
 		}
 		enable_apic(vcpus_[0]);
@@ -283,6 +290,72 @@ TEST_P(Interrupts, TheTimerOfTheApicFires)
 	EXPECT_FALSE(delivered_to(vcpus_[0]));
 	sim::clock().advance(1'000'000);
 	EXPECT_EQ(delivered_to(vcpus_[0]), interrupt(0x70));
+}
+
+// While the guest runs the processor watches its deadline, and no timer of the host's is set.
+TEST_P(Interrupts, ADeadlineEndsTheGuestsTurn)
+{
+	constexpr u32 deadline_mode = 1 << 18;
+	ASSERT_EQ(vcpus_[0].set_msr(0x832, deadline_mode | 0x70), 1);
+	constexpr u64 ahead = 1'000'000;
+	u64 due = 0;
+	const auto arm = [&](Guest &g) {
+		EXPECT_FALSE(g.get(field::pin_controls) & vmx::pin::preemption_timer);
+		due = sim::clock().tsc() + g.get(field::tsc_offset) + ahead;
+		return g.wrmsr(msr::tsc_deadline, due);
+	};
+	const auto wait = [&](Guest &g) {
+		EXPECT_EQ(sim::clock().next_expiry(), 0u);
+		g.set(field::guest_rflags, g.get(field::guest_rflags) | X86_EFLAGS_IF);
+		const GuestExit exit = g.spin_until_timer();
+		// Not early, and hardly late.
+		const u64 now = sim::clock().tsc() + g.get(field::tsc_offset);
+		EXPECT_GE(now, due);
+		EXPECT_LE(now, due + 1000);
+		return exit;
+	};
+	const auto look = [&](Guest &g) {
+		EXPECT_EQ(g.delivered, interrupt(0x70));
+		EXPECT_FALSE(g.get(field::pin_controls) & vmx::pin::preemption_timer);
+		return GuestExit::of(ExitReason::triple_fault);
+	};
+	EXPECT_EQ(vcpus_[0].run(sim::in_turn({arm, wait, look})), 0);
+	EXPECT_EQ(vcpus_[0].msr(msr::tsc_deadline), 0u);
+
+	// One that passes while the VMM has its turn comes with the next entry. Its class is above the one
+	// that is under way.
+	ASSERT_EQ(vcpus_[0].set_msr(0x832, deadline_mode | 0x80), 1);
+	ASSERT_EQ(vcpus_[0].run(sim::in_turn({arm, [](Guest &g) { return g.out(0x80, 1, 0); }})), 0);
+	sim::clock().advance(10 * ahead);
+	EXPECT_EQ(vcpus_[0].msr(msr::tsc_deadline), due);
+	EXPECT_EQ(delivered_to(vcpus_[0]), interrupt(0x80));
+}
+
+TEST_P(Interrupts, ADeadlineWakesAHaltedProcessor)
+{
+	constexpr u32 deadline_mode = 1 << 18;
+	ASSERT_EQ(vcpus_[0].set_msr(0x832, deadline_mode | 0x70), 1);
+	std::atomic<bool> woken{false};
+	std::thread time{[&] {
+		while (!woken) {
+			sim::clock().advance(100'000);
+			std::this_thread::sleep_for(std::chrono::microseconds{100});
+		}
+	}};
+	const auto arm = [&](Guest &g) {
+		return g.wrmsr(msr::tsc_deadline, sim::clock().tsc() + g.get(field::tsc_offset) + 1'000'000);
+	};
+	const auto halt = [](Guest &g) {
+		g.set(field::guest_rflags, g.get(field::guest_rflags) | X86_EFLAGS_IF);
+		return g.hlt();
+	};
+	const auto look = [&](Guest &g) {
+		EXPECT_EQ(g.delivered, interrupt(0x70));
+		return GuestExit::of(ExitReason::triple_fault);
+	};
+	EXPECT_EQ(vcpus_[0].run(sim::in_turn({arm, halt, look})), 0);
+	woken = true;
+	time.join();
 }
 
 TEST_P(Interrupts, StatesOfTheChipsGoOutAndComeBack)
@@ -600,6 +673,42 @@ const char *name_of(const testing::TestParamInfo<ApicHelp> &one)
 {
 	constexpr const char *names[] = {"Without", "TprShadow", "Delivery"};
 	return names[static_cast<unsigned>(one.param)];
+}
+
+// A processor that is an emulated one is asked to only if somebody says so.
+class AskedFor : public Machine {
+protected:
+	AskedFor() { load_at_start_ = false; }
+
+	bool delivers(int apicv)
+	{
+		sim::set_apicv(apicv);
+		load();
+		bool result = false;
+		{
+			const Vm vm;
+			EXPECT_EQ(vm.ioctl(KVM_CREATE_IRQCHIP), 0);
+			const Vcpu vcpu = vm.create_vcpu();
+			vcpu.enter_protected_mode(0x1000);
+			EXPECT_EQ(vcpu.run([&](Guest &g) {
+				result = g.get(field::secondary_controls) & vmx::secondary::virtual_interrupt_delivery;
+				return GuestExit::of(ExitReason::triple_fault);
+			}),
+				0);
+		}
+		unload();
+		return result;
+	}
+};
+
+TEST_F(AskedFor, VirtualInterruptDelivery)
+{
+	EXPECT_TRUE(delivers(-1));
+	EXPECT_FALSE(delivers(0));
+	sim::set_msr_everywhere(msr::vmx_true_pin,
+		sim::cpu(0).msrs.at(msr::vmx_true_pin) & ~(u64{vmx::pin::posted_interrupts} << 32));
+	EXPECT_FALSE(delivers(-1));
+	EXPECT_TRUE(delivers(1));
 }
 
 INSTANTIATE_TEST_SUITE_P(Processors, Interrupts,

@@ -170,18 +170,6 @@ TEST(LapicTimer, Cve_2025_71104_ALongPauseIsOneTick)
 	EXPECT_EQ((apic->timer_expiry() - start) % 300'000, 0u) << "in phase";
 }
 
-TEST(LapicTimer, Cve_2025_71104_LikewiseWhenTheRunLoopWatchesTheClock)
-{
-	TimedApic apic{periodic};
-	apic->use_host_timer(false);
-	apic.start(300'000);
-	clock().jump(u64{7} * 24 * 3600 * 1'000'000'000);
-	apic->expire_timer(clock().now());
-	EXPECT_TRUE(apic.ticked());
-	EXPECT_GT(apic->timer_expiry(), clock().now());
-	EXPECT_LE(apic->timer_expiry(), clock().now() + 300'000);
-}
-
 // The divisor of the current count was the guest's initial count, which may be 0.
 TEST(LapicTimer, Cve_2013_6367_NothingDividesByZero)
 {
@@ -353,40 +341,66 @@ TEST(LapicTimer, ModeBitDoesNotExistWithoutTheFeature)
 	EXPECT_EQ(apic.read(ApicRegister::lvt_timer), vector);
 }
 
-// --- the run loop watches the clock
+// --- the processor watches the deadline
 // ------------------------------------------------------------------
 
-TEST(LapicTimer, WithoutTheHostTimerNothingIsArmed)
+TEST(LapicTimer, WhatTheProcessorWatchesArmsNothing)
 {
-	TimedApic apic{one_shot};
-	apic->use_host_timer(false);
-	const u64 before = clock().fired(), due = clock().now() + 2 * ms;
-	apic.start(2 * ms);
-	EXPECT_EQ(apic->timer_expiry(), due);
-	clock().advance(2 * ms);
+	TimedApic apic{tsc_deadline};
+	apic->let_processor_watch_deadline();
+	const u64 before = clock().fired();
+	apic->set_tsc_deadline(5000, {.tsc = 1000});
+	EXPECT_EQ(apic->watched_deadline(), 5000u);
+	clock().advance(10 * ms);
 	EXPECT_EQ(clock().fired(), before);
-	apic->expire_timer(due - 1);
+	apic->expire_deadline(4999);
 	EXPECT_FALSE(apic.ticked());
-	apic->expire_timer(due);
+	apic->expire_deadline(5000);
 	EXPECT_TRUE(apic.ticked());
-	apic->expire_timer(due);
+	EXPECT_EQ(apic->tsc_deadline(), 0u);
+	apic->expire_deadline(6000);
 	EXPECT_FALSE(apic.ticked());
+	// One that has passed comes at once.
+	apic->set_tsc_deadline(5000, {.tsc = 5000});
+	EXPECT_TRUE(apic.ticked());
+	EXPECT_EQ(apic->watched_deadline(), 0u);
+}
+
+TEST(LapicTimer, TheOtherModesStayWithTheHost)
+{
+	TimedApic apic{periodic};
+	apic->let_processor_watch_deadline();
+	apic.start(1 * ms);
+	clock().advance(1 * ms);
+	EXPECT_TRUE(apic.ticked());
+	apic->let_host_watch_deadline(apic.moment(1000));
+	apic->let_processor_watch_deadline();
+	clock().advance(1 * ms);
+	EXPECT_TRUE(apic.ticked());
+	EXPECT_EQ(apic->watched_deadline(), 0u);
 }
 
 TEST(LapicTimer, ASleepingVcpuGetsTheHostTimer)
 {
-	TimedApic apic{periodic};
-	apic->use_host_timer(false);
-	apic.start(1 * ms);
-	apic->use_host_timer(true);
-	clock().advance(1 * ms);
+	TimedApic apic{tsc_deadline};
+	apic->let_processor_watch_deadline();
+	apic->set_tsc_deadline(1000 + 2 * ms, {.tsc = 1000}); // 2 ticks each ns
+	apic->let_host_watch_deadline(apic.moment(1000));
+	EXPECT_EQ(apic->watched_deadline(), 0u);
+	EXPECT_EQ(apic->tsc_deadline(), 1000 + 2 * ms);
+	clock().advance(1 * ms - 1);
+	EXPECT_FALSE(apic.ticked());
+	// It wakes up early, and sleeps again.
+	apic->let_processor_watch_deadline();
+	EXPECT_EQ(apic->timer_expiry() && clock().next_expiry(), false);
+	apic->let_host_watch_deadline(apic.moment(1000 + 2 * ms - 2));
+	clock().advance(1);
 	EXPECT_TRUE(apic.ticked());
-	apic->use_host_timer(false);
-	const u64 before = clock().fired();
-	clock().advance(10 * ms);
-	EXPECT_EQ(clock().fired(), before);
-	EXPECT_LE(apic.left(), 1 * ms) << "late, and still a count of this period";
-	apic->expire_timer(clock().now());
+	EXPECT_EQ(apic->tsc_deadline(), 0u);
+	// Too late already when it goes to sleep.
+	apic->let_processor_watch_deadline();
+	apic->set_tsc_deadline(5000, {.tsc = 1000});
+	apic->let_host_watch_deadline(apic.moment(5000));
 	EXPECT_TRUE(apic.ticked());
 }
 
@@ -410,9 +424,12 @@ TEST(LapicTimer, TheOwnerMeetsTheCallback)
 	for (unsigned n = 0; ticks < 10; ++n) {
 		lapic.write_mmio(0x320, 4, n % 2 ? one_shot : periodic);
 		lapic.write_mmio(0x380, 4, 40'000 + n % 1000);
-		lapic.use_host_timer(n % 7 != 0);
+		if (n % 7)
+			lapic.let_host_watch_deadline({.tsc = 1, .now = clock().now(), .tick = 1});
+		else
+			lapic.let_processor_watch_deadline();
 		EXPECT_LE(lapic.read_mmio(0x390, 4), 40'000 + n % 1000);
-		lapic.expire_timer(clock().now());
+		lapic.expire_deadline(clock().now());
 		lapic.collect();
 		if (const auto got = lapic.injectable()) {
 			EXPECT_EQ(*got, vector);
