@@ -71,6 +71,12 @@ class Interrupts : host::Pinned {
 	int set_line(u32 gsi, IrqSource source, bool level);
 	int deliver(const x86::Message &message, const Vcpu *sender = nullptr);
 	int deliver_msi(u64 address, u32 data);
+	// Whether anybody wants to know that this processor has ended an interrupt.
+	bool wants_eoi(const x86::Lapic &lapic, u8 vector) const
+	{
+		const LegacyChips *here = chips();
+		return lapic.ended(vector).level || (here && here->ioapic.handles(vector));
+	}
 	// Vectors whose end somebody wants to know: a superset, a bit for each.
 	std::array<u64, 4> eoi_vectors();
 	// A processor has finished an interrupt. True: the VMM's I/O APIC has to be told.

@@ -134,6 +134,7 @@ void Vcpu::reset(bool power_up)
 	events = {};
 	io.reset();
 	unhalted = false;
+	pv_eoi = {};
 	cpuid.follow_cr4(0);
 	uses_xsave_ = switches_xcr0_ = false;
 

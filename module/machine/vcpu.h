@@ -13,6 +13,7 @@
 #include "machine/io_state.h"
 #include "machine/mailbox.h"
 #include "machine/msr_values.h"
+#include "machine/pv_eoi.h"
 #include "machine/residency.h"
 #include "machine/smm.h"
 #include "machine/statistics.h"
@@ -80,6 +81,7 @@ class Vcpu : host::Pinned {
 	IoState io;
 	MsrValues msrs;
 	StealTime steal_time;
+	PvEoi pv_eoi;
 	DebugRegisters debug;
 	Debugger debugger;
 	x86::MachineCheck machine_check;

@@ -161,6 +161,23 @@ constexpr bool touches_foreign_memory(vmx::ExitReason reason)
 	}
 }
 
+// An interrupt of which nobody hears may end in guest memory, unless another one waits for that.
+void offer_end_of_interrupt(Vcpu &vcpu)
+{
+	if (!vcpu.lapic || processor_delivers(vcpu))
+		return;
+	const u8 vector = vcpu.lapic->highest_in_service();
+	if (vector && !vcpu.lapic->highest_requested() && !vcpu.lapic->attention() &&
+		!vcpu.vm.interrupts.wants_eoi(*vcpu.lapic, vector))
+		vcpu.pv_eoi.offer(vcpu.memory);
+}
+
+void take_end_of_interrupt(Vcpu &vcpu)
+{
+	if (vcpu.pv_eoi.take(vcpu.memory))
+		vcpu.lapic->end_of_interrupt();
+}
+
 // One run of the guest and what its exit asks for.
 Result<After> run_once(Vcpu &vcpu, vmx::Current vmcs)
 {
@@ -176,6 +193,8 @@ Result<After> run_once(Vcpu &vcpu, vmx::Current vmcs)
 		return run_in_software(vcpu, vmcs);
 	if (vcpu.task_priority.shared.value) [[unlikely]]
 		show_task_priority(vcpu);
+	if (vcpu.pv_eoi.enabled())
+		offer_end_of_interrupt(vcpu);
 
 	kvmpp_irq_disable();
 	vcpu.mailbox.enter_guest();
@@ -184,6 +203,8 @@ Result<After> run_once(Vcpu &vcpu, vmx::Current vmcs)
 		kvmpp_work_pending() || vcpu.residency.moved() || vcpu.residency.lost()) {
 		vcpu.mailbox.leave_guest();
 		kvmpp_irq_enable();
+		if (vcpu.pv_eoi.offered())
+			take_end_of_interrupt(vcpu);
 		TRY(vcpu.residency.status());
 		return After::reenter;
 	}
@@ -221,6 +242,8 @@ Result<After> run_once(Vcpu &vcpu, vmx::Current vmcs)
 	recover_event(vcpu, vmcs, reason.basic());
 	if (vcpu.task_priority.shared.value) [[unlikely]]
 		take_task_priority(vcpu);
+	if (vcpu.pv_eoi.offered())
+		take_end_of_interrupt(vcpu);
 	vcpu.l1d_unsafe |= touches_foreign_memory(reason.basic());
 	return dispatch(exit);
 }
@@ -341,6 +364,9 @@ Result<> run(Vcpu &vcpu)
 	else if (*completed == After::reenter && !reports_step(vcpu, vmcs))
 		// The last exit's reason stays: a VMM that only completes it may want to look again.
 		result = vcpu.run().immediate_exit ? Result<>{fail(EINTR)} : loop(vcpu, vmcs);
+	// An entry that failed.
+	if (vcpu.pv_eoi.offered()) [[unlikely]]
+		take_end_of_interrupt(vcpu);
 	report_state(vcpu, vmcs);
 	return result;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Interrupts from the VMM to the guest and back: lines, messages, eventfds, processors among themselves.
 #include <thread>
+#include <asm/kvm_para.h>
 #include "sim/clock.h"
 #include "sim/cpu/model.h"
 #include "tests/core/machine.h"
@@ -625,6 +626,58 @@ TEST_P(Interrupts, ADebuggerKeepsThemAway)
 	debug.control = 0;
 	ASSERT_EQ(vcpus_[0].ioctl(KVM_SET_GUEST_DEBUG, &debug), 0);
 	EXPECT_EQ(delivered_to(vcpus_[0]), interrupt(0x45));
+}
+
+// The guest ends an interrupt by a bit in its memory, as long as nobody else needs to know.
+TEST_P(Interrupts, AnEndWithoutAnExitInGuestMemory)
+{
+	const sim::UserMemory ram{16};
+	ASSERT_EQ(vm_->set_slot(0, 0, ram), 0);
+	constexpr u64 place = 0x3004;
+	u8 &bit = ram.at<u8>(place);
+	EXPECT_EQ(vcpus_[0].set_msr(MSR_KVM_PV_EOI_EN, place | 3), 0);
+	ASSERT_EQ(vcpus_[0].set_msr(MSR_KVM_PV_EOI_EN, place | 1), 1);
+	EXPECT_EQ(vcpus_[0].msr(MSR_KVM_PV_EOI_EN), place | 1);
+	const bool offers = GetParam() != ApicHelp::delivery;
+	const auto with_interrupts = [](Guest &g) {
+		g.set(field::guest_rflags, g.get(field::guest_rflags) | X86_EFLAGS_IF);
+		return GuestExit::of(ExitReason::external_interrupt);
+	};
+	const auto stop = [](Guest &) { return GuestExit::of(ExitReason::triple_fault); };
+	const auto in_service = [&] {
+		auto state = std::make_unique<kvm_lapic_state>();
+		EXPECT_EQ(vcpus_[0].ioctl(KVM_GET_LAPIC, state.get()), 0);
+		return state->regs[0x120] != 0;
+	};
+
+	ASSERT_EQ(send_msi(0x45), 1);
+	EXPECT_EQ(vcpus_[0].run(sim::in_turn({with_interrupts, [&](Guest &g) {
+							 EXPECT_EQ(g.delivered, interrupt(0x45));
+							 EXPECT_EQ(bit, offers);
+							 if (std::exchange(bit, 0))
+								 return GuestExit::of(ExitReason::external_interrupt);
+							 return g.write_x2apic(0x80b, 0).value_or(
+								 GuestExit::of(ExitReason::external_interrupt));
+						 },
+			  stop})),
+		0);
+	EXPECT_FALSE(in_service());
+
+	// Not taken up in time: the bit is gone, and the interrupt is under way.
+	ASSERT_EQ(send_msi(0x45), 1);
+	EXPECT_EQ(vcpus_[0].run(sim::in_turn({with_interrupts, stop})), 0);
+	EXPECT_EQ(bit, 0);
+	EXPECT_TRUE(in_service());
+	// And not offered while another one waits, or the I/O APIC wants to know.
+	ASSERT_EQ(send_msi(0x46), 1);
+	const auto look = [&](Guest &) {
+		EXPECT_EQ(bit, 0);
+		return GuestExit::of(ExitReason::triple_fault);
+	};
+	EXPECT_EQ(vcpus_[0].run(look), 0);
+	wire_pin(10, 0x95, false);
+	ASSERT_EQ(set_line(10, 1), 0);
+	EXPECT_EQ(vcpus_[0].run(sim::in_turn({with_interrupts, look})), 0);
 }
 
 TEST_P(Interrupts, ASelfIpi)
