@@ -44,6 +44,7 @@ int check_extension(long capability)
 	case KVM_CAP_PIT_STATE2:
 	case KVM_CAP_REINJECT_CONTROL:
 	case KVM_CAP_HLT:
+	case KVM_CAP_HALT_POLL:
 	case KVM_CAP_MP_STATE:
 	case KVM_CAP_USER_NMI:
 	case KVM_CAP_SET_BOOT_CPU_ID:

@@ -67,6 +67,7 @@ Result<> enable_capability(Vm &vm, const kvm_enable_cap &request)
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: return vm.memory_map.set_manual_protect(request.args[0]);
 	case KVM_CAP_X2APIC_API: return vm.set_x2apic_api(request.args[0]);
 	case KVM_CAP_MAX_VCPU_ID: return vm.set_id_limit(request.args[0]);
+	case KVM_CAP_HALT_POLL: return vm.set_halt_poll_limit(request.args[0]);
 	case KVM_CAP_X86_DISABLE_EXITS:
 		if (request.args[0] & ~machine::VmOptions::known_exits)
 			return fail(EINVAL);

@@ -142,6 +142,16 @@ __s32 kvmpp_process_id(void);
 /* For how long the calling thread has been runnable without a CPU, since it began. Any context. */
 __u64 kvmpp_run_delay_ns(void);
 
+/* Whether no other thread waits for this CPU. */
+int kvmpp_alone_on_cpu(void);
+/* One turn of a loop that waits for another CPU. */
+void kvmpp_cpu_relax(void);
+/* KVM's module parameters for it, as they are now. ns; 0 for grow and shrink: not at all, and to nothing. */
+struct kvmpp_halt_polling {
+	__u32 most, grow, grow_start, shrink;
+};
+struct kvmpp_halt_polling kvmpp_halt_polling_parameters(void);
+
 /* Names of threads, counted. Any context, but for yield_to: process context, no spinlock held. */
 struct kvmpp_thread;
 struct kvmpp_thread *kvmpp_thread_current(void); /* counted */

@@ -23,6 +23,30 @@ int kvmpp_force_emulation(void)
 	return READ_ONCE(force_emulation);
 }
 
+static struct kvmpp_halt_polling halt_polling = {
+	.most = 200000,
+	.grow = 2,
+	.grow_start = 10000,
+};
+module_param_named(halt_poll_ns, halt_polling.most, uint, 0644);
+MODULE_PARM_DESC(halt_poll_ns, "how long at most a halted vCPU keeps its CPU looking for work; 0: not at all");
+module_param_named(halt_poll_ns_grow, halt_polling.grow, uint, 0644);
+MODULE_PARM_DESC(halt_poll_ns_grow, "factor by which it looks longer after a halt that was short; 0: no longer");
+module_param_named(halt_poll_ns_grow_start, halt_polling.grow_start, uint, 0644);
+MODULE_PARM_DESC(halt_poll_ns_grow_start, "how long it looks at first");
+module_param_named(halt_poll_ns_shrink, halt_polling.shrink, uint, 0644);
+MODULE_PARM_DESC(halt_poll_ns_shrink, "divisor after a halt that was long; 0: it looks no more");
+
+struct kvmpp_halt_polling kvmpp_halt_polling_parameters(void)
+{
+	return (struct kvmpp_halt_polling){
+		.most = READ_ONCE(halt_polling.most),
+		.grow = READ_ONCE(halt_polling.grow),
+		.grow_start = READ_ONCE(halt_polling.grow_start),
+		.shrink = READ_ONCE(halt_polling.shrink),
+	};
+}
+
 static int apicv = -1;
 module_param(apicv, int, 0444);
 MODULE_PARM_DESC(apicv, "let the processor deliver interrupts of local APICs: 0 never, 1 if it can, -1 (default) if it has posted interrupts too");

@@ -8,6 +8,7 @@
 #include <linux/rcuwait.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/stat.h>
 #include <linux/sched/task.h>
 #include "host/seam.h"
 #include "linux/objects.h"
@@ -37,6 +38,16 @@ int kvmpp_work_handle(void)
 void kvmpp_cond_resched(void)
 {
 	cond_resched();
+}
+
+int kvmpp_alone_on_cpu(void)
+{
+	return single_task_running();
+}
+
+void kvmpp_cpu_relax(void)
+{
+	cpu_relax();
 }
 
 void kvmpp_pause(void)

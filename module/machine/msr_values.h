@@ -21,6 +21,7 @@ struct MsrValues {
 	u64 cstar = 0;
 	u64 misc_enable = 0, microcode_revision = u64{1} << 32;
 	u64 feature_control = 0, arch_capabilities = 0, platform_info = 0;
+	u64 poll_control = 1; // KVM_FEATURE_POLL_CONTROL: bit 0 says that halts are to be polled for here
 	u64 tsc_adjust = 0, xss = 0, power_ctl = 0;
 	// kvmclock: a guest-physical address with bit 0 as enable, and by which MSR it was set.
 	u64 system_time = 0, wall_clock = 0;

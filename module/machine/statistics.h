@@ -19,6 +19,9 @@ enum class VcpuCounter : u8 {
 	events_injected,
 	instructions_emulated,
 	page_faults,
+	halt_attempted_poll,
+	halt_successful_poll,
+	halt_wakeup,
 	exits_by_reason, // from here on, see exit_reasons in statistics.cpp
 };
 

@@ -9,6 +9,7 @@
 #include "machine/events.h"
 #include "machine/fpu.h"
 #include "machine/guest_tsc.h"
+#include "machine/halt_polling.h"
 #include "machine/guest_memory.h"
 #include "machine/io_state.h"
 #include "machine/mailbox.h"
@@ -82,6 +83,7 @@ class Vcpu : host::Pinned {
 	MsrValues msrs;
 	StealTime steal_time;
 	PvEoi pv_eoi;
+	HaltPolling halt_polling;
 	DebugRegisters debug;
 	Debugger debugger;
 	x86::MachineCheck machine_check;

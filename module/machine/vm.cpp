@@ -119,6 +119,14 @@ Result<long> Vm::create_vcpu(u64 id)
 	return file.install();
 }
 
+Result<> Vm::set_halt_poll_limit(u64 limit)
+{
+	if (limit > bits(31, 0))
+		return fail(EINVAL);
+	halt_poll_limit_.store(limit, std::memory_order_relaxed);
+	return {};
+}
+
 Result<> Vm::set_id_limit(u64 limit)
 {
 	if (!limit || limit > VcpuSet::max_id)

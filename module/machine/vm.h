@@ -56,6 +56,13 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 	Result<long> create_vcpu(u64 id);
 	// KVM_CAP_MAX_VCPU_ID: ids are below that. EINVAL: vCPUs exist, it was set already, or 0 or too large.
 	Result<> set_id_limit(u64 limit);
+	// KVM_CAP_HALT_POLL: this in place of the module's parameter, ns. EINVAL: more than 32 bits.
+	Result<> set_halt_poll_limit(u64 limit);
+	std::optional<u64> halt_poll_limit() const
+	{
+		const u64 limit = halt_poll_limit_.load(std::memory_order_relaxed);
+		return limit == unlimited ? std::nullopt : std::optional{limit};
+	}
 	// KVM_SET_BOOT_CPU_ID. EBUSY: vCPUs exist; EINVAL: no id of a vCPU.
 	Result<> set_bsp(u64 id);
 
@@ -179,6 +186,8 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 	host::Mutex lock_{host::LockClass::vm}; // creation of vCPUs and devices
 	std::atomic<u32> yielded_to_{0}; // the last one, by its place among the vCPUs
 	u64 id_limit_ = VcpuSet::max_id;
+	static constexpr u64 unlimited = ~u64{0};
+	std::atomic<u64> halt_poll_limit_{unlimited};
 	u32 bsp_ = 0;
 	// Of all the tables, so that one look at the invalidations serves whichever a fault maps in.
 	host::RwLock tables_lock_{host::LockClass::ept};

@@ -14,6 +14,7 @@
 #include "run/software.h"
 #include "run/task_priority.h"
 #include "run/virtual_apic.h"
+#include "run/wait.h"
 #include "run/world_switch.h"
 
 namespace kvmpp::run
@@ -101,24 +102,6 @@ void serve_requests(Vcpu &vcpu, vmx::Current vmcs)
 		vcpu.mailbox.request(Request::flush_linear);
 }
 
-// Sleeps until something may have changed.
-Result<> wait_for_event(Vcpu &vcpu, vmx::Current vmcs)
-{
-	const auto something_posted = [&]() -> int {
-		return vcpu.mailbox.requested() || (vcpu.lapic && vcpu.lapic->attention()) ||
-		       (vcpu.mp_state == MpState::halted && can_wake(vcpu, vmcs));
-	};
-	// What that looks at is read while the VMCS is there.
-	vcpu.state.rflags(vmcs);
-	vcpu.state.interruptibility(vmcs);
-	SleepingDeadline deadline{vcpu};
-	vcpu.residency.pause();
-	vcpu.between_instructions = true;
-	vcpu.mailbox.sleep_until(something_posted);
-	vcpu.between_instructions = false;
-	return vcpu.residency.resume();
-}
-
 // A guest that waits in HLT, or for its start-up IPI. False: a signal came.
 Result<bool> wait_until_runnable(Vcpu &vcpu, vmx::Current vmcs)
 {
@@ -169,12 +152,12 @@ void offer_end_of_interrupt(Vcpu &vcpu)
 	const u8 vector = vcpu.lapic->highest_in_service();
 	if (vector && !vcpu.lapic->highest_requested() && !vcpu.lapic->attention() &&
 		!vcpu.vm.interrupts.wants_eoi(*vcpu.lapic, vector))
-		vcpu.pv_eoi.offer(vcpu.memory);
+		vcpu.pv_eoi.offer(vcpu.paravirtual_memory);
 }
 
 void take_end_of_interrupt(Vcpu &vcpu)
 {
-	if (vcpu.pv_eoi.take(vcpu.memory))
+	if (vcpu.pv_eoi.take(vcpu.paravirtual_memory))
 		vcpu.lapic->end_of_interrupt();
 }
 

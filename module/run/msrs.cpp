@@ -212,6 +212,7 @@ constexpr u32 feature_of(u32 index)
 	case MSR_KVM_SYSTEM_TIME: return KVM_FEATURE_CLOCKSOURCE;
 	case MSR_KVM_STEAL_TIME: return KVM_FEATURE_STEAL_TIME;
 	case MSR_KVM_PV_EOI_EN: return KVM_FEATURE_PV_EOI;
+	case MSR_KVM_POLL_CONTROL: return KVM_FEATURE_POLL_CONTROL;
 	default: return KVM_FEATURE_CLOCKSOURCE2;
 	}
 }
@@ -224,6 +225,7 @@ std::optional<u64> read_paravirtual(Vcpu &vcpu, u32 index, By by)
 	switch (index) {
 	case MSR_KVM_STEAL_TIME: return vcpu.steal_time.msr();
 	case MSR_KVM_PV_EOI_EN: return vcpu.pv_eoi.msr();
+	case MSR_KVM_POLL_CONTROL: return msrs.poll_control;
 	case MSR_KVM_SYSTEM_TIME:
 		return msrs.system_time_by_old_msr || by == By::guest ? msrs.system_time : 0;
 	case MSR_KVM_SYSTEM_TIME_NEW:
@@ -239,6 +241,11 @@ bool write_paravirtual(Vcpu &vcpu, u32 index, u64 value, By by)
 	switch (index) {
 	case MSR_KVM_STEAL_TIME: return write_steal_time(vcpu, value);
 	case MSR_KVM_PV_EOI_EN: return vcpu.pv_eoi.set_msr(value);
+	case MSR_KVM_POLL_CONTROL:
+		if (value & ~u64{1})
+			return false;
+		vcpu.msrs.poll_control = value;
+		return true;
 	case MSR_KVM_SYSTEM_TIME: return write_system_time(vcpu, value, true);
 	case MSR_KVM_SYSTEM_TIME_NEW: return write_system_time(vcpu, value, false);
 	default:
@@ -335,6 +342,7 @@ std::optional<u64> read_msr(Vcpu &vcpu, vmx::Current vmcs, u32 index, By by)
 	case MSR_KVM_WALL_CLOCK_NEW:
 	case MSR_KVM_STEAL_TIME:
 	case MSR_KVM_PV_EOI_EN:
+	case MSR_KVM_POLL_CONTROL:
 	case MSR_KVM_SYSTEM_TIME:
 	case MSR_KVM_SYSTEM_TIME_NEW: return read_paravirtual(vcpu, index, by);
 	}
@@ -435,6 +443,7 @@ bool write_msr(Vcpu &vcpu, vmx::Current vmcs, u32 index, u64 value, By by)
 	case MSR_KVM_WALL_CLOCK_NEW:
 	case MSR_KVM_STEAL_TIME:
 	case MSR_KVM_PV_EOI_EN:
+	case MSR_KVM_POLL_CONTROL:
 	case MSR_KVM_SYSTEM_TIME:
 	case MSR_KVM_SYSTEM_TIME_NEW: return write_paravirtual(vcpu, index, value, by);
 	}

@@ -33,6 +33,8 @@ struct Thread {
 
 	// Gets a signal instead of a sleep without end.
 	bool impatient = false;
+	// No other thread wants its CPU.
+	bool alone = false;
 	// Set by other threads.
 	std::atomic<bool> signal{false}; // pending and not masked
 	std::atomic<bool> killed{false}; // a fatal one

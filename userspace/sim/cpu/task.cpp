@@ -59,6 +59,22 @@ void kvmpp_cond_resched(void)
 	sim::might_sleep("cond_resched");
 }
 
+// Time stands still while a thread looks at it, so by default it never does.
+int kvmpp_alone_on_cpu(void)
+{
+	return sim::this_thread().alone;
+}
+
+void kvmpp_cpu_relax(void)
+{
+	std::this_thread::yield();
+}
+
+kvmpp_halt_polling kvmpp_halt_polling_parameters(void)
+{
+	return {.most = 200'000, .grow = 2, .grow_start = 10'000, .shrink = 0};
+}
+
 void kvmpp_pause(void)
 {
 	sim::might_sleep("a pause");

@@ -2,6 +2,7 @@
 // Interrupts from the VMM to the guest and back: lines, messages, eventfds, processors among themselves.
 #include <thread>
 #include <asm/kvm_para.h>
+#include "machine/halt_polling.h"
 #include "sim/clock.h"
 #include "sim/cpu/model.h"
 #include "tests/core/machine.h"
@@ -281,6 +282,85 @@ TEST_P(Interrupts, AHaltedProcessorSleepsUntilAnInterrupt)
 	send_msi(0x45);
 	EXPECT_EQ(delivered_to(vcpus_[0]), interrupt(0x45));
 	sim::this_thread().impatient = false;
+}
+
+// An impatient thread gets a signal when it sleeps, so what wakes its guest came while it looked for it.
+TEST_P(Interrupts, AHaltIsPolledForBeforeItIsSlept)
+{
+	sim::Thread &self = sim::this_thread();
+	self.impatient = self.alone = true;
+	const auto halt = [](Guest &g) {
+		g.set(field::guest_rflags, g.get(field::guest_rflags) | X86_EFLAGS_IF);
+		return g.hlt();
+	};
+	const auto stop = [](Guest &) { return GuestExit::of(ExitReason::triple_fault); };
+	// What ends it: a vector, each above the last, that comes before it or while it lasts; or the signal.
+	enum class When { never, before, meanwhile };
+	u8 vector = 0x35;
+	const auto halt_until = [&](When when) {
+		kvm_mp_state runnable{.mp_state = KVM_MP_STATE_RUNNABLE};
+		EXPECT_EQ(vcpus_[0].ioctl(KVM_SET_MP_STATE, &runnable), 0);
+		vcpus_[0].enter_protected_mode(0x1000); // with interrupts off
+		vector += 0x10;
+		if (when == When::before)
+			send_msi(vector);
+		std::thread sender{[&, when] {
+			std::this_thread::sleep_for(std::chrono::milliseconds{2});
+			if (when == When::meanwhile)
+				send_msi(vector);
+		}};
+		const long result = vcpus_[0].run(sim::in_turn({halt, stop}));
+		sender.join();
+		self.signal = false;
+		return result;
+	};
+	// Nobody polls before the first halt was a short one.
+	EXPECT_EQ(halt_until(When::never), -EINTR);
+	EXPECT_EQ(halt_until(When::before), 0);
+	EXPECT_EQ(halt_until(When::meanwhile), 0);
+
+	ASSERT_EQ(vcpus_[0].set_msr(MSR_KVM_POLL_CONTROL, 0), 1);
+	EXPECT_EQ(vcpus_[0].set_msr(MSR_KVM_POLL_CONTROL, 2), 0);
+	EXPECT_EQ(halt_until(When::never), -EINTR);
+	ASSERT_EQ(vcpus_[0].set_msr(MSR_KVM_POLL_CONTROL, 1), 1);
+	EXPECT_EQ(halt_until(When::meanwhile), 0);
+
+	kvm_enable_cap limit{};
+	limit.cap = KVM_CAP_HALT_POLL;
+	limit.args[0] = u64{1} << 32;
+	EXPECT_EQ(vm_->ioctl(KVM_ENABLE_CAP, &limit), -EINVAL);
+	limit.args[0] = 0;
+	ASSERT_EQ(vm_->ioctl(KVM_ENABLE_CAP, &limit), 0);
+	EXPECT_EQ(halt_until(When::never), -EINTR);
+	self.impatient = self.alone = false;
+}
+
+TEST(HaltPolling, LearnsHowLongHaltsAre)
+{
+	constexpr kvmpp_halt_polling parameters{.most = 200'000, .grow = 2, .grow_start = 10'000, .shrink = 0};
+	machine::HaltPolling polling;
+	const auto after = [&](u64 halted) {
+		polling.learn(halted, parameters.most, parameters);
+		return polling.window(parameters.most);
+	};
+	EXPECT_EQ(polling.window(parameters.most), 0u);
+	EXPECT_EQ(after(50'000), 10'000u);
+	EXPECT_EQ(after(9'000), 10'000u) << "long enough";
+	EXPECT_EQ(after(50'000), 20'000u);
+	for (unsigned i = 0; i < 10; ++i)
+		after(199'000);
+	EXPECT_EQ(polling.window(parameters.most), 200'000u) << "and no longer";
+	EXPECT_EQ(polling.window(30'000), 30'000u);
+	EXPECT_EQ(after(300'000), 0u) << "in vain";
+
+	after(50'000);
+	after(50'000);
+	polling.learn(300'000, 200'000, {.most = 200'000, .grow = 2, .grow_start = 10'000, .shrink = 2});
+	EXPECT_EQ(polling.window(200'000), 10'000u);
+	polling.learn(300'000, 200'000, {.most = 200'000, .grow = 2, .grow_start = 10'000, .shrink = 2});
+	EXPECT_EQ(polling.window(200'000), 0u);
+	polling.learn(1'000, 200'000, {.most = 200'000, .grow = 0, .grow_start = 10'000, .shrink = 2});
+	EXPECT_EQ(polling.window(200'000), 0u) << "never longer";
 }
 
 TEST_P(Interrupts, TheTimerOfTheApicFires)
