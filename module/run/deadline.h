@@ -3,35 +3,25 @@
 // host's is set for it, which costs more than the rest of the exit.
 #pragma once
 
-#include <algorithm>
 #include "machine/vm.h"
 #include "run/exit.h"
 
 namespace kvmpp::run
 {
 
+void set_preemption_timer(Vcpu &vcpu, vmx::Current vmcs, u64 deadline);
+
 // Right before an entry, interrupts off.
 inline void watch_deadline(Vcpu &vcpu, vmx::Current vmcs)
 {
 	const u64 deadline = vcpu.lapic ? vcpu.lapic->watched_deadline() : 0;
 	vcpu.pin_controls.set_bits(vmcs, vmx::pin::preemption_timer, deadline);
-	if (!deadline)
-		return;
-	const u64 now = vcpu.tsc.now();
-	u64 steps = 0;
-	// Two more, so that it is never early: the first may be over at once, and the last one has to end.
-	if (deadline > now)
-		steps = (vcpu.tsc.host_ticks(deadline - now) >> vcpu.vm.hypervisor.engine().capabilities().preemption_timer_shift()) + 2;
-	vmcs.write(vmx::field::preemption_timer, static_cast<u32>(std::min<u64>(steps, ~u32{0})));
+	if (deadline)
+		set_preemption_timer(vcpu, vmcs, deadline);
 }
 
 // Its exit; or the timer's range was too short, and it goes on.
-inline Result<After> handle_preemption_timer(Exit &exit)
-{
-	if (exit.vcpu.lapic)
-		exit.vcpu.lapic->expire_deadline(exit.vcpu.tsc.now());
-	return After::reenter;
-}
+Result<After> handle_preemption_timer(Exit &exit);
 
 // While the vCPU sleeps, the host watches.
 class SleepingDeadline : host::Pinned {

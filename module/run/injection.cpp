@@ -165,6 +165,7 @@ void choose_event(Vcpu &vcpu, vmx::Current vmcs)
 {
 	collect(vcpu);
 	auto &events = vcpu.events;
+	bool interrupt_waits = interrupt_to_inject(vcpu);
 	if (events.next) {
 		// An entry that did not happen had chosen already.
 	} else if (events.exception) {
@@ -176,16 +177,17 @@ void choose_event(Vcpu &vcpu, vmx::Current vmcs)
 	} else if (events.nmis && nmis_allowed(vcpu, vmcs)) {
 		--events.nmis;
 		events.next = Delivery{.info = EventInfo::of(EventType::nmi, 2)};
-	} else if (interrupt_to_inject(vcpu) && interrupts_allowed(vcpu, vmcs)) {
+	} else if (interrupt_waits && interrupts_allowed(vcpu, vmcs)) {
 		const u8 vector = acknowledge_interrupt(vcpu);
 		events.next = Delivery{.info = EventInfo::of(EventType::external_interrupt, vector)};
+		interrupt_waits = interrupt_to_inject(vcpu);
 	}
 
 	// With nothing in its way a second interrupt waits only for the first one's handler. A window
 	// for what the processor does not take would end every entry before its first instruction.
 	const bool vmm_waits = pic_in_vmm(vcpu) && vcpu.run().request_interrupt_window && takes_pic(vcpu);
 	const bool wants_window =
-		!vcpu.debugger.blocks_interrupts() && (interrupt_to_inject(vcpu) || vmm_waits);
+		!vcpu.debugger.blocks_interrupts() && (interrupt_waits || vmm_waits);
 	vcpu.primary_controls.set_bits(vmcs, primary::interrupt_window_exiting, wants_window);
 	vcpu.primary_controls.set_bits(vmcs, primary::nmi_window_exiting, events.nmis > 0);
 	show_pending(vcpu, vmcs);

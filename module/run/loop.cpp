@@ -8,6 +8,7 @@
 #include "run/deadline.h"
 #include "run/debugger.h"
 #include "run/dispatch.h"
+#include "run/end_of_interrupt.h"
 #include "run/injection.h"
 #include "run/resident.h"
 #include "run/smm.h"
@@ -142,23 +143,6 @@ constexpr bool touches_foreign_memory(vmx::ExitReason reason)
 	case vmx::ExitReason::xsetbv: return false;
 	default: return true;
 	}
-}
-
-// An interrupt of which nobody hears may end in guest memory, unless another one waits for that.
-void offer_end_of_interrupt(Vcpu &vcpu)
-{
-	if (!vcpu.lapic || processor_delivers(vcpu))
-		return;
-	const u8 vector = vcpu.lapic->highest_in_service();
-	if (vector && !vcpu.lapic->highest_requested() && !vcpu.lapic->attention() &&
-		!vcpu.vm.interrupts.wants_eoi(*vcpu.lapic, vector))
-		vcpu.pv_eoi.offer(vcpu.paravirtual_memory);
-}
-
-void take_end_of_interrupt(Vcpu &vcpu)
-{
-	if (vcpu.pv_eoi.take(vcpu.paravirtual_memory))
-		vcpu.lapic->end_of_interrupt();
 }
 
 // One run of the guest and what its exit asks for.

@@ -75,25 +75,6 @@ void follow_local_apic(Vcpu &vcpu, vmx::Current vmcs)
 	}
 }
 
-void show_pending(Vcpu &vcpu, vmx::Current vmcs)
-{
-	switch (vcpu.apic_help) {
-	case ApicHelp::none: return;
-	case ApicHelp::delivery:
-		if (!vcpu.in_software && vcpu.lapic->take_changed())
-			vmcs.write(field::guest_interrupt_status,
-				{.requesting = vcpu.lapic->highest_requested(),
-					.in_service = vcpu.lapic->highest_in_service()});
-		return;
-	case ApicHelp::task_priority: {
-		// An exit when TPR falls below what it keeps away.
-		const u8 pending = vcpu.lapic->highest_requested() >> 4, priority = vcpu.lapic->cr8();
-		vcpu.tpr_threshold.set(vmcs, pending <= priority ? pending : 0);
-		return;
-	}
-	}
-}
-
 Result<After> handle_eoi_induced(Exit &exit)
 {
 	const auto vector = static_cast<u8>(exit.qualification());

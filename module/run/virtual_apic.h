@@ -8,6 +8,7 @@
 // TPR, EOI, self IPIs and nearly all reads need no exit. Interrupts of the PIC are injected as ever.
 #pragma once
 
+#include "machine/vm.h"
 #include "run/exit.h"
 
 namespace kvmpp::run
@@ -24,6 +25,23 @@ inline bool processor_delivers(const Vcpu &vcpu)
 }
 
 // Before an entry: what waits in the local APIC.
-void show_pending(Vcpu &vcpu, vmx::Current vmcs);
+inline void show_pending(Vcpu &vcpu, vmx::Current vmcs)
+{
+	switch (vcpu.apic_help) {
+	case machine::ApicHelp::none: return;
+	case machine::ApicHelp::delivery:
+		if (!vcpu.in_software && vcpu.lapic->take_changed())
+			vmcs.write(vmx::field::guest_interrupt_status,
+				{.requesting = vcpu.lapic->highest_requested(),
+					.in_service = vcpu.lapic->highest_in_service()});
+		return;
+	case machine::ApicHelp::task_priority: {
+		// An exit when TPR falls below what it keeps away.
+		const u8 pending = vcpu.lapic->highest_requested() >> 4;
+		vcpu.tpr_threshold.set(vmcs, pending <= vcpu.lapic->cr8() ? pending : 0);
+		return;
+	}
+	}
+}
 
 } // namespace kvmpp::run
