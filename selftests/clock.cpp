@@ -143,6 +143,23 @@ TEST(a_clock_that_is_off_is_not_written)
 	CHECK_EQ(guest.vcpu.msr(MSR_KVM_SYSTEM_TIME_NEW), time_at | 1);
 }
 
+// A VMM saves and restores one number, whichever the guest has used.
+TEST(either_number_tells_where_the_clock_is)
+{
+	need_clock();
+	Guest guest{Mode::long_mode, tell_time};
+	guest.run_to_halt();
+	CHECK_EQ(guest.vcpu.msr(MSR_KVM_SYSTEM_TIME_NEW), time_at | 1);
+	CHECK_EQ(guest.vcpu.msr(MSR_KVM_SYSTEM_TIME), time_at | 1);
+	REQUIRE_EQ(guest.vcpu.set_msr(MSR_KVM_SYSTEM_TIME, 0), 1);
+	CHECK_EQ(guest.vcpu.msr(MSR_KVM_SYSTEM_TIME_NEW), 0u);
+	REQUIRE_EQ(guest.vcpu.set_msr(MSR_KVM_SYSTEM_TIME, time_at | 1), 1);
+	memset(&guest.value<TimeInfo>(time_at), 0, sizeof(TimeInfo));
+	guest.run_to_halt();
+	CHECK(guest.value<TimeInfo>(time_at).tsc_to_system_mul != 0);
+	CHECK_EQ(guest.vcpu.msr(MSR_KVM_SYSTEM_TIME_NEW), time_at | 1);
+}
+
 TEST(CVE_2013_1796_a_clock_across_pages)
 {
 	need_clock();

@@ -23,9 +23,8 @@ struct MsrValues {
 	u64 feature_control = 0, arch_capabilities = 0, platform_info = 0;
 	u64 poll_control = 1; // KVM_FEATURE_POLL_CONTROL: bit 0 says that halts are to be polled for here
 	u64 tsc_adjust = 0, xss = 0, power_ctl = 0;
-	// kvmclock: a guest-physical address with bit 0 as enable, and by which MSR it was set.
+	// kvmclock: a guest-physical address with bit 0 as enable.
 	u64 system_time = 0, wall_clock = 0;
-	bool system_time_by_old_msr = false;
 	bool was_stopped = false; // KVM_KVMCLOCK_CTRL: the guest is to be told
 	Mtrrs mtrrs{};
 };

@@ -187,10 +187,9 @@ bool write_sysenter(Vcpu &vcpu, vmx::Current vmcs, u32 index, u64 value)
 	return true;
 }
 
-bool write_system_time(Vcpu &vcpu, u64 value, bool old_number)
+bool write_system_time(Vcpu &vcpu, u64 value)
 {
 	vcpu.msrs.system_time = value;
-	vcpu.msrs.system_time_by_old_msr = old_number;
 	vcpu.mailbox.request(Request::clock);
 	return true;
 }
@@ -226,10 +225,9 @@ std::optional<u64> read_paravirtual(Vcpu &vcpu, u32 index, By by)
 	case MSR_KVM_STEAL_TIME: return vcpu.steal_time.msr();
 	case MSR_KVM_PV_EOI_EN: return vcpu.pv_eoi.msr();
 	case MSR_KVM_POLL_CONTROL: return msrs.poll_control;
+	// Two numbers for one: QEMU saves and restores the old one, whichever the guest has used.
 	case MSR_KVM_SYSTEM_TIME:
-		return msrs.system_time_by_old_msr || by == By::guest ? msrs.system_time : 0;
-	case MSR_KVM_SYSTEM_TIME_NEW:
-		return !msrs.system_time_by_old_msr || by == By::guest ? msrs.system_time : 0;
+	case MSR_KVM_SYSTEM_TIME_NEW: return msrs.system_time;
 	default: return msrs.wall_clock;
 	}
 }
@@ -246,8 +244,8 @@ bool write_paravirtual(Vcpu &vcpu, u32 index, u64 value, By by)
 			return false;
 		vcpu.msrs.poll_control = value;
 		return true;
-	case MSR_KVM_SYSTEM_TIME: return write_system_time(vcpu, value, true);
-	case MSR_KVM_SYSTEM_TIME_NEW: return write_system_time(vcpu, value, false);
+	case MSR_KVM_SYSTEM_TIME:
+	case MSR_KVM_SYSTEM_TIME_NEW: return write_system_time(vcpu, value);
 	default:
 		vcpu.msrs.wall_clock = value;
 		write_wall_clock(vcpu, Gpa{value});

@@ -122,6 +122,19 @@ TEST_F(State, AGuestLearnsThatItWasStopped)
 	EXPECT_TRUE(guest.ram.at<u8>(page + flags) & x86::PvclockTime::guest_stopped);
 }
 
+// What QEMU saves: it knows the old number alone, and its guest had no clock after a migration.
+TEST_F(State, EitherNumberTellsWhereTheClockIs)
+{
+	constexpr u32 old_number = 0x12, number = 0x4b564d01;
+	const Guest32 guest;
+	for (u32 written : {old_number, number}) {
+		const u64 value = 0x3001 + written % 2 * 0x1000;
+		ASSERT_EQ(guest.vcpu.set_msr(written, value), 1);
+		EXPECT_EQ(guest.vcpu.msr(old_number), value);
+		EXPECT_EQ(guest.vcpu.msr(number), value);
+	}
+}
+
 TEST_F(State, LookingThroughTheGuestsTables)
 {
 	const Guest32 guest;
