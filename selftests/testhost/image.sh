@@ -103,15 +103,48 @@ linux_guest() {
 	execute "exec sh ./boot-guest $3 '${4-quiet}' ./kvmpp run --device $1 --cpus $3 --memory 256M"
 }
 
-# qemu_guest DEVICE MODULE CPUS WORDS OPTION...: the same on Debian's QEMU with these options, to
-# which the device is KVM's.
-qemu_guest() {
-	local device=$1 cpus=$3 link=''
+# qemu_session short|long DEVICE MODULE pci|mmio OPTION...: the rest of a job that drives Debian's QEMU with
+# these options, to which the device is KVM's; its virtio devices are on that bus.
+qemu_session() {
+	local device=$2 link=''
 	[[ $device == /dev/kvm ]] || link="ln -sf ${device#/dev/} /dev/kvm;"
-	module "$2"
+	# shellcheck disable=SC2086 # a module and its parameters
+	module $3
+	limit 900
 	qemu_files
-	linux_guest_files
-	execute "$link exec sh ./boot-guest $cpus '$4' $qemu -smp $cpus -m 256 -serial stdio ${*:5}"
+	file build/selftests/drive_qemu
+	file "$kernel_root/boot/vmlinuz-$release" guest-kernel
+	guest_commands
+	"disk_of_$1_session"
+	execute "$link $make_disk exec ./drive_qemu $1 disk $4 $qemu ${*:5}"
+}
+
+disk_of_short_session() { make_disk='rm -f disk; truncate -s 64M disk;'; }
+
+# One that has room for snapshots, and what else such a session needs.
+disk_of_long_session() {
+	local disk
+	install_packages qemu-utils
+	disk=$(mktemp)
+	qemu-img create -q -f qcow2 "$disk" 64M
+	file "$disk" empty-disk
+	rm -f "$disk"
+	make_disk='cp empty-disk disk;'
+	fetch_gdb
+	file "$gdb" gdb
+}
+
+# The initramfs of a guest that is told what to do, with the drivers that it loads, in order.
+guest_commands() {
+	local parts name
+	parts=$(mktemp -d)
+	for name in failover net_failover virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev \
+		virtio_pci virtio_mmio virtio_blk virtio_net virtio-rng; do
+		strip --strip-debug -o "$parts/$name.ko" "$(kernel_module "$name")"
+		printf '%s\n' "$name" >>"$parts/modules"
+	done
+	guest_initramfs guest-commands selftests/testhost/guest/commands "$root/build/selftests/in_guest" "$parts"/*
+	rm -rf "$parts"
 }
 
 linux_guest_files() {
@@ -121,7 +154,7 @@ linux_guest_files() {
 }
 
 # How jobs call QEMU.
-qemu='./qemu-system-x86_64 -accel kvm -L . -nodefaults -no-user-config -display none -no-reboot'
+qemu='./qemu-system-x86_64 -accel kvm -L . -nodefaults -no-user-config -display none'
 
 qemu_files() {
 	local firmware path

@@ -66,6 +66,24 @@ fetch_kernel() {
 	mv "$kernel_root.part" "$kernel_root"
 }
 
+# fetch_gdb: its path is in gdb. It is gdb-minimal's, without Python; that package and gdb's exclude each
+# other, so where there is gdb it is only unpacked.
+fetch_gdb() {
+	if [[ $(dpkg-query -W -f '${db:Status-Status}' gdb 2>/dev/null) != installed ]]; then
+		install_packages gdb-minimal
+		gdb=/usr/bin/gdb
+		return
+	fi
+	gdb=$work/gdb/usr/bin/gdb
+	[[ ! -e $gdb ]] || return 0
+	mkdir -p "$work/gdb.part"
+	refresh_lists
+	slow 'downloading gdb-minimal' env -C "$work/gdb.part" apt-get download gdb-minimal
+	dpkg -x "$work/gdb.part/"gdb-minimal_*.deb "$work/gdb.part"
+	rm -rf "$work/gdb"
+	mv "$work/gdb.part" "$work/gdb"
+}
+
 # kernel_module NAME: the path of that module in the fetched kernel, unpacked if it is compressed.
 kernel_module() {
 	local packed
