@@ -49,6 +49,12 @@ Result<> set_fpu(Vcpu &vcpu, const kvm_fpu &fpu)
 {
 	auto image = TRY(host::make<Image>());
 	vcpu.fpu.get(image.get(), sizeof(Image));
+	// FXSAVE tells what MXCSR can have. A state that was never in the processor has not met it.
+	if (!image->mxcsr_mask) {
+		vcpu.fpu.enter();
+		vcpu.fpu.leave();
+		vcpu.fpu.get(image.get(), sizeof(Image));
+	}
 	image->control = fpu.fcw;
 	image->status = fpu.fsw;
 	image->tag = fpu.ftwx;

@@ -53,7 +53,8 @@ int kvmpp_fpu_init(kvmpp_fpu *fpu)
 	auto &image = *sim::image_of(fpu);
 	sim::at<u16>(image, sim::control_place) = 0x37f;
 	sim::at<u32>(image, sim::mxcsr_place) = 0x1f80;
-	sim::at<u32>(image, sim::mask_place) = sim::mxcsr_mask;
+	// Where the kernel has no XSAVE it knows the mask when the state was in the processor.
+	sim::at<u32>(image, sim::mask_place) = 0;
 	return 0;
 }
 
@@ -67,6 +68,7 @@ void kvmpp_fpu_enter(kvmpp_fpu *fpu)
 	if (sim::this_thread().fpu)
 		sim::die("enters a second FPU state");
 	sim::this_thread().fpu = sim::image_of(fpu);
+	sim::at<u32>(*sim::image_of(fpu), sim::mask_place) = sim::mxcsr_mask;
 }
 
 void kvmpp_fpu_leave(kvmpp_fpu *fpu)

@@ -247,6 +247,9 @@ TEST_F(Api, StateGoesOutAndComesBack)
 	fpu->xmm[3][0] = 42;
 	fpu->mxcsr = ~0u; // reserved bits are not taken
 	ASSERT_EQ(vcpu.ioctl(KVM_SET_FPU, fpu.get()), 0);
+	// All others are, even before the processor has shown which those are.
+	ASSERT_EQ(vcpu.ioctl(KVM_GET_FPU, fpu.get()), 0);
+	EXPECT_EQ(fpu->mxcsr, 0xffffu);
 	auto xsave = std::make_unique<kvm_xsave>();
 	ASSERT_EQ(vcpu.ioctl(KVM_GET_XSAVE, xsave.get()), 0);
 	EXPECT_EQ(xsave->region[(160 + 48) / 4], 42u);
