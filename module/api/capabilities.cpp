@@ -82,6 +82,9 @@ int check_extension(long capability)
 	case KVM_CAP_X86_USER_SPACE_MSR: return user_msr_reasons;
 	case KVM_CAP_X86_DISABLE_EXITS: return machine::VmOptions::known_exits;
 	case KVM_CAP_DISABLE_QUIRKS2: return machine::VmOptions::known_quirks;
+	case KVM_CAP_X86_BUS_LOCK_EXIT:
+		return hypervisor().detects_bus_locks() ? KVM_BUS_LOCK_DETECTION_OFF | KVM_BUS_LOCK_DETECTION_EXIT : 0;
+	case KVM_CAP_X86_NOTIFY_VMEXIT: return hypervisor().notifies();
 	case KVM_CAP_ADJUST_CLOCK: return machine::Clock::known_flags;
 	case KVM_CAP_SYNC_REGS: return exchanged_registers;
 	case KVM_CAP_SET_GUEST_DEBUG2: return machine::Debugger::known;

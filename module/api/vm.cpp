@@ -58,6 +58,21 @@ Result<> set_identity_map(Vm &vm, unsigned long argument)
 }
 
 // KVM_ENABLE_CAP: what a VM does only if its VMM asks.
+// KVM API, 7.34: the window in the high half, flags in the low one.
+Result<> enable_notify(Vm &vm, u64 argument)
+{
+	constexpr u32 known = KVM_X86_NOTIFY_VMEXIT_ENABLED | KVM_X86_NOTIFY_VMEXIT_USER;
+	const u32 flags = static_cast<u32>(argument);
+	if (!vm.hypervisor.notifies() || flags & ~known || !(flags & KVM_X86_NOTIFY_VMEXIT_ENABLED) ||
+		vm.vcpus.count() > 0)
+		return fail(EINVAL);
+	return vm.change_options([&](auto &options) {
+		options.notifies = true;
+		options.notifies_vmm = flags & KVM_X86_NOTIFY_VMEXIT_USER;
+		options.notify_window = static_cast<u32>(argument >> 32);
+	});
+}
+
 Result<> enable_capability(Vm &vm, const kvm_enable_cap &request)
 {
 	if (request.flags)
@@ -67,6 +82,14 @@ Result<> enable_capability(Vm &vm, const kvm_enable_cap &request)
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: return vm.memory_map.set_manual_protect(request.args[0]);
 	case KVM_CAP_X2APIC_API: return vm.set_x2apic_api(request.args[0]);
 	case KVM_CAP_MAX_VCPU_ID: return vm.set_id_limit(request.args[0]);
+	case KVM_CAP_X86_BUS_LOCK_EXIT:
+		if (!vm.hypervisor.detects_bus_locks() || (request.args[0] != KVM_BUS_LOCK_DETECTION_OFF &&
+								  request.args[0] != KVM_BUS_LOCK_DETECTION_EXIT))
+			return fail(EINVAL);
+		return vm.change_options([&](auto &options) {
+			options.exits_on_bus_lock = request.args[0] == KVM_BUS_LOCK_DETECTION_EXIT;
+		});
+	case KVM_CAP_X86_NOTIFY_VMEXIT: return enable_notify(vm, request.args[0]);
 	case KVM_CAP_HALT_POLL: return vm.set_halt_poll_limit(request.args[0]);
 	case KVM_CAP_X86_DISABLE_EXITS:
 		if (request.args[0] & ~machine::VmOptions::known_exits)

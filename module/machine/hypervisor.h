@@ -28,6 +28,12 @@ class Hypervisor : host::Pinned {
 	bool scales_tsc() const { return engine_->controls().secondary & vmx::secondary::tsc_scaling; }
 	// Whether the processor runs guests in real mode and without paging.
 	bool unrestricted() const { return engine_->controls().secondary & vmx::secondary::unrestricted_guest; }
+	// Whether it reports guests that lock the bus, or that keep interrupts out for long.
+	bool detects_bus_locks() const
+	{
+		return engine_->controls().secondary & vmx::secondary::bus_lock_detection;
+	}
+	bool notifies() const { return engine_->controls().secondary & vmx::secondary::notify_exiting; }
 	u64 host_xcr0() const { return host_xcr0_; }
 	// VPIDs: 0 means the vCPU runs without one of its own.
 	u16 take_vpid();

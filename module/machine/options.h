@@ -9,15 +9,20 @@
 namespace kvmpp::machine
 {
 
-struct alignas(u32) VmOptions {
+struct alignas(u64) VmOptions {
 	bool exception_payload : 1 = false;	    // KVM_CAP_EXCEPTION_PAYLOAD
 	bool triple_fault_event : 1 = false;	    // KVM_CAP_X86_TRIPLE_FAULT_EVENT
 	bool exit_on_emulation_failure : 1 = false; // KVM_CAP_EXIT_ON_EMULATION_FAILURE
 	bool filters_msrs : 1 = false;		    // KVM_X86_SET_MSR_FILTER
 	bool hides_platform_info : 1 = false;	    // KVM_CAP_MSR_PLATFORM_INFO
+	bool exits_on_bus_lock : 1 = false;	    // KVM_CAP_X86_BUS_LOCK_EXIT
+	// KVM_CAP_X86_NOTIFY_VMEXIT: whether a guest that keeps interrupts out for longer than the window
+	// exits, and whether the VMM hears of it.
+	bool notifies : 1 = false, notifies_vmm : 1 = false;
 	u8 user_msr_reasons = 0;		    // KVM_CAP_X86_USER_SPACE_MSR
 	u8 disabled_quirks = 0;			    // KVM_CAP_DISABLE_QUIRKS2
 	u8 disabled_exits = 0;			    // KVM_CAP_X86_DISABLE_EXITS; before vCPUs run
+	u32 notify_window = 0;			    // of the crystal clock's or the TSC's ticks
 
 	// Habits of KVM that VMMs can do without (KVM API, 7.31); those that there are here.
 	static constexpr u64 known_quirks = KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_LAPIC_MMIO_HOLE |
@@ -30,6 +35,6 @@ struct alignas(u32) VmOptions {
 	bool has_quirk(u64 quirk) const { return !(disabled_quirks & quirk); }
 };
 
-static_assert(sizeof(VmOptions) == sizeof(u32));
+static_assert(sizeof(VmOptions) == sizeof(u64));
 
 } // namespace kvmpp::machine

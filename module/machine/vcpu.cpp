@@ -178,6 +178,10 @@ void Vcpu::initialize_vmcs(vmx::Current vmcs)
 		controls.secondary &= ~vmx::secondary::pause_loop_exiting;
 	}
 
+	if (!vm.options().exits_on_bus_lock)
+		controls.secondary &= ~vmx::secondary::bus_lock_detection;
+	if (!vm.options().notifies)
+		controls.secondary &= ~vmx::secondary::notify_exiting;
 	if (!lapic) {
 		controls.primary &= ~vmx::primary::tpr_shadow;
 	} else if (controls.primary & vmx::primary::tpr_shadow) {
@@ -213,6 +217,8 @@ void Vcpu::initialize_vmcs(vmx::Current vmcs)
 		vmcs.write(field::vpid, vpid_);
 	if (controls.secondary & vmx::secondary::xsaves)
 		vmcs.write(field::xss_exiting_bitmap, 0);
+	if (controls.secondary & vmx::secondary::notify_exiting)
+		vmcs.write(field::notify_window, vm.options().notify_window);
 	if (controls.secondary & vmx::secondary::pause_loop_exiting) {
 		// TSC ticks between two PAUSEs of one spinning loop, and until it is left.
 		vmcs.write(field::ple_gap, 128);

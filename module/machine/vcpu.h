@@ -114,6 +114,7 @@ class Vcpu : host::Pinned {
 	ApicHelp apic_help = ApicHelp::none;
 	// Its thread may sleep here without anything of the guest's half done.
 	bool between_instructions = false;
+	bool bus_locked = false; // by the guest, and the VMM wants to know: KVM_RUN_X86_BUS_LOCK
 	bool unhalted = false; // KVM_HC_KICK_CPU came before the HLT that it ends
 	// The processor cannot enter in the guest's mode: run/software.h.
 	bool in_software = false;

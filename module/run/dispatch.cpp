@@ -23,6 +23,14 @@ Result<After> dispatch(Exit &exit)
 	case ExitReason::interrupt_window:
 	case ExitReason::nmi_window:
 	case ExitReason::tpr_below_threshold: return After::reenter;
+	case ExitReason::notify:
+		if (!exit.vcpu.vm.options().notifies)
+			break;
+		return handle_notify(exit);
+	case ExitReason::bus_lock:
+		if (!exit.vcpu.vm.options().exits_on_bus_lock)
+			break;
+		return report_bus_lock(exit.vcpu, After::reenter);
 	case ExitReason::preemption_timer: return handle_preemption_timer(exit);
 	case ExitReason::eoi_induced:
 	case ExitReason::apic_write:
@@ -83,9 +91,7 @@ Result<After> dispatch(Exit &exit)
 	case ExitReason::xsaves:
 	case ExitReason::xrstors:
 	case ExitReason::umwait:
-	case ExitReason::tpause:
-	case ExitReason::bus_lock:
-	case ExitReason::notify: break;
+	case ExitReason::tpause: break;
 	}
 	const u64 data[] = {exit.reason.raw, kvmpp_cpu_current()};
 	return internal_error(exit.vcpu, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON, data);

@@ -37,6 +37,10 @@ Result<After> handle_io(Exit &exit);
 // ept_exits.cpp
 Result<After> handle_ept_violation(Exit &exit);
 Result<After> handle_ept_misconfiguration(Exit &exit);
+// reports.cpp
+Result<After> handle_notify(Exit &exit);
+// The guest has locked the bus, perhaps besides what it has exited for: the VMM decides what becomes of it.
+After report_bus_lock(Vcpu &vcpu, After after);
 // virtual_apic.cpp: the guest has ended an interrupt, or written a register; it goes on behind that.
 Result<After> handle_eoi_induced(Exit &exit);
 Result<After> handle_apic_write(Exit &exit);

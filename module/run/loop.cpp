@@ -9,6 +9,7 @@
 #include "run/debugger.h"
 #include "run/dispatch.h"
 #include "run/end_of_interrupt.h"
+#include "run/handlers.h"
 #include "run/injection.h"
 #include "run/resident.h"
 #include "run/smm.h"
@@ -212,7 +213,10 @@ Result<After> run_once(Vcpu &vcpu, vmx::Current vmcs)
 	if (vcpu.pv_eoi.offered())
 		take_end_of_interrupt(vcpu);
 	vcpu.l1d_unsafe |= touches_foreign_memory(reason.basic());
-	return dispatch(exit);
+	const Result<After> after = dispatch(exit);
+	if (reason.bus_locked() && after) [[unlikely]]
+		return report_bus_lock(vcpu, *after);
+	return after;
 }
 
 // What userspace wants to know at every return. KVM API, struct kvm_run.
@@ -223,6 +227,8 @@ void report_state(Vcpu &vcpu, vmx::Current vmcs)
 	run.cr8 = vcpu.cr8();
 	run.apic_base = vcpu.apic_base();
 	run.flags = vcpu.smm.active ? KVM_RUN_X86_SMM : 0;
+	if (std::exchange(vcpu.bus_locked, false)) [[unlikely]]
+		run.flags |= KVM_RUN_X86_BUS_LOCK;
 	run.ready_for_interrupt_injection = !pic_in_vmm(vcpu) || window_open(vcpu, vmcs);
 }
 

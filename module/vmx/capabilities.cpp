@@ -47,7 +47,8 @@ constexpr Required required_secondary[] = {
 };
 constexpr u32 optional_secondary = secondary::unrestricted_guest | secondary::rdtscp | secondary::vpid | secondary::wbinvd_exiting |
 				   secondary::pause_loop_exiting | secondary::invpcid |
-				   secondary::xsaves | secondary::tsc_scaling |
+				   secondary::xsaves | secondary::tsc_scaling | secondary::bus_lock_detection |
+				   secondary::notify_exiting |
 				   secondary::apic_virtualization;
 
 constexpr Required required_exit[] = {

@@ -32,7 +32,8 @@ inline constexpr u32 virtual_apic_accesses = 1u << 0, ept = 1u << 1, descriptor_
 		     unrestricted_guest = 1u << 7, apic_register_virtualization = 1u << 8,
 		     virtual_interrupt_delivery = 1u << 9, pause_loop_exiting = 1u << 10,
 		     rdrand_exiting = 1u << 11, invpcid = 1u << 12, rdseed_exiting = 1u << 16, pml = 1u << 17,
-		     xsaves = 1u << 20, tsc_scaling = 1u << 25, user_wait_pause = 1u << 26;
+		     xsaves = 1u << 20, tsc_scaling = 1u << 25, user_wait_pause = 1u << 26,
+		     bus_lock_detection = 1u << 30, notify_exiting = 1u << 31;
 
 // What a guest's local APIC may use, by its mode; of use only together (SDM vol. 3, chapter 30).
 inline constexpr u32 apic_virtualization =

@@ -77,6 +77,8 @@ struct ExitReasonField {
 	u32 raw = 0;
 
 	constexpr ExitReason basic() const { return static_cast<ExitReason>(raw & 0xffff); }
+	// It has locked the bus meanwhile (SDM vol. 3, 25.9.1).
+	constexpr bool bus_locked() const { return raw & 1 << 26; }
 	// The guest was not entered at all: its state or an MSR to load was refused.
 	constexpr bool entry_failed() const { return raw & VMX_EXIT_REASONS_FAILED_VMENTRY; }
 };

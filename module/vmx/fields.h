@@ -84,6 +84,7 @@ inline constexpr Control32<14> tpr_threshold;
 inline constexpr Control32<15> secondary_controls;
 inline constexpr Control32<16> ple_gap;
 inline constexpr Control32<17> ple_window;
+inline constexpr Control32<18> notify_window;
 inline constexpr Exit32<0> instruction_error;
 inline constexpr Exit32<1, ExitReasonField> exit_reason;
 inline constexpr Exit32<2, EventInfo> exit_event;

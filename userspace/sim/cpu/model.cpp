@@ -28,7 +28,7 @@ u64 secondary_capabilities()
 	return u64{virtual_apic_accesses | ept | descriptor_table_exiting | rdtscp | virtual_x2apic | vpid |
 		       wbinvd_exiting | unrestricted_guest | apic_register_virtualization |
 		       virtual_interrupt_delivery | pause_loop_exiting | rdrand_exiting | invpcid |
-		       rdseed_exiting | pml | xsaves | tsc_scaling | vmfunc | shadowing |
+		       rdseed_exiting | pml | xsaves | tsc_scaling | bus_lock_detection | notify_exiting | vmfunc | shadowing |
 		       virtualization_exception}
 	       << 32;
 }

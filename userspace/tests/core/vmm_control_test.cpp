@@ -37,6 +37,92 @@ TEST_F(VmmControl, AStepOverAnInstructionThatExitsIsReported)
 	EXPECT_FALSE(guest.vcpu.regs().rflags & X86_EFLAGS_TF);
 }
 
+TEST_F(VmmControl, AGuestThatLocksTheBus)
+{
+	const Guest32 quiet;
+	EXPECT_EQ(sim::system_ioctl(KVM_CHECK_EXTENSION, KVM_CAP_X86_BUS_LOCK_EXIT), 3);
+	EXPECT_EQ(quiet.vcpu.run([](Guest &g) {
+		EXPECT_FALSE(g.get(field::secondary_controls) & vmx::secondary::bus_lock_detection);
+		return g.hlt();
+	}),
+		0);
+
+	const Guest32 guest;
+	kvm_enable_cap capability{};
+	capability.cap = KVM_CAP_X86_BUS_LOCK_EXIT;
+	for (const u64 wrong : {0, 3, 4}) {
+		capability.args[0] = wrong;
+		EXPECT_EQ(guest.vm.ioctl(KVM_ENABLE_CAP, &capability), -EINVAL);
+	}
+	capability.args[0] = KVM_BUS_LOCK_DETECTION_EXIT;
+	ASSERT_EQ(guest.vm.ioctl(KVM_ENABLE_CAP, &capability), 0);
+	EXPECT_EQ(guest.vcpu.run([](Guest &g) {
+		EXPECT_TRUE(g.get(field::secondary_controls) & vmx::secondary::bus_lock_detection);
+		return GuestExit::of(vmx::ExitReason::bus_lock);
+	}),
+		0);
+	const kvm_run &run = guest.vcpu.shared();
+	EXPECT_EQ(run.exit_reason, u32{KVM_EXIT_X86_BUS_LOCK});
+	EXPECT_EQ(run.flags, u16{KVM_RUN_X86_BUS_LOCK});
+	// Besides another exit, of which the VMM hears or does not.
+	const auto besides = [](GuestExit exit) {
+		exit.reason.raw |= 1 << 26;
+		return exit;
+	};
+	EXPECT_EQ(guest.vcpu.run([&](Guest &g) { return besides(g.cpuid(0)); }), 0);
+	EXPECT_EQ(run.exit_reason, u32{KVM_EXIT_X86_BUS_LOCK});
+	EXPECT_EQ(guest.vcpu.run([&](Guest &g) { return besides(g.out(0x80, 1, 0)); }), 0);
+	EXPECT_EQ(run.exit_reason, u32{KVM_EXIT_IO});
+	EXPECT_EQ(run.flags, u16{KVM_RUN_X86_BUS_LOCK});
+	EXPECT_EQ(guest.vcpu.run([&](Guest &g) { return g.hlt(); }), 0);
+	EXPECT_EQ(run.flags, 0);
+}
+
+TEST_F(VmmControl, AGuestThatKeepsInterruptsOut)
+{
+	EXPECT_EQ(sim::system_ioctl(KVM_CHECK_EXTENSION, KVM_CAP_X86_NOTIFY_VMEXIT), 1);
+	const auto enable = [](const Vm &vm, u64 argument) {
+		kvm_enable_cap capability{};
+		capability.cap = KVM_CAP_X86_NOTIFY_VMEXIT;
+		capability.args[0] = argument;
+		return vm.ioctl(KVM_ENABLE_CAP, &capability);
+	};
+	const Guest32 late;
+	EXPECT_EQ(enable(late.vm, KVM_X86_NOTIFY_VMEXIT_ENABLED), -EINVAL);
+
+	const Vm vm;
+	for (const u64 wrong : {u64{0}, u64{KVM_X86_NOTIFY_VMEXIT_USER}, u64{KVM_X86_NOTIFY_VMEXIT_ENABLED | 4}})
+		EXPECT_EQ(enable(vm, wrong), -EINVAL);
+	ASSERT_EQ(enable(vm, u64{1234} << 32 | KVM_X86_NOTIFY_VMEXIT_ENABLED), 0);
+	const Vcpu vcpu = vm.create_vcpu();
+	vcpu.enter_protected_mode(0x1000);
+	const auto notify = [](u64 qualification) {
+		return [=](Guest &g) {
+			EXPECT_TRUE(g.get(field::secondary_controls) & vmx::secondary::notify_exiting);
+			EXPECT_EQ(g.get(field::notify_window), 1234u);
+			return GuestExit::of(vmx::ExitReason::notify, qualification);
+		};
+	};
+	// It goes on; IRET has unblocked NMIs, which do not come before it is executed again.
+	EXPECT_EQ(vcpu.run(sim::in_turn({notify(1 << 12), [](Guest &g) {
+						 EXPECT_TRUE(g.get(field::guest_interruptibility) & vmx::blocking::nmi);
+						 return g.hlt();
+					 }})),
+		0);
+	EXPECT_EQ(vcpu.shared().exit_reason, u32{KVM_EXIT_HLT});
+	EXPECT_EQ(vcpu.run(notify(1)), 0);
+	EXPECT_EQ(vcpu.shared().exit_reason, u32{KVM_EXIT_NOTIFY});
+	EXPECT_EQ(vcpu.shared().notify.flags, u32{KVM_NOTIFY_CONTEXT_INVALID});
+
+	const Vm told;
+	ASSERT_EQ(enable(told, u64{1234} << 32 | KVM_X86_NOTIFY_VMEXIT_ENABLED | KVM_X86_NOTIFY_VMEXIT_USER), 0);
+	const Vcpu other = told.create_vcpu();
+	other.enter_protected_mode(0x1000);
+	EXPECT_EQ(other.run(notify(0)), 0);
+	EXPECT_EQ(other.shared().exit_reason, u32{KVM_EXIT_NOTIFY});
+	EXPECT_EQ(other.shared().notify.flags, 0u);
+}
+
 TEST_F(VmmControl, BreakpointsInMemoryExit)
 {
 	const Guest32 guest;
