@@ -88,7 +88,10 @@ struct Smm : Guest {
 		REQUIRE_EQ(vcpu.set_msr(msr_smbase, smbase), 1);
 		put(entry, handler);
 	}
-	void put(u64 offset, const Code &handler) const { memcpy(smram.bytes() + offset, handler.begin, handler.size()); }
+	void put(u64 offset, const Code &handler) const
+	{
+		memcpy(smram.bytes() + offset, handler.begin, handler.size());
+	}
 	template <typename T>
 	T &saved(u64 offset) const
 	{

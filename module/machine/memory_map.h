@@ -81,9 +81,9 @@ class MemoryMap : host::Pinned {
 	{
 	}
 
-	// Creates, changes, moves or deletes (size 0) one slot; its address space is in bits 31:16 of its number. EINVAL: a field that is not allowed;
-	// EEXIST: overlaps another slot; ENOMEM. May sleep. After it returns no vCPU uses the slot
-	// as it was before.
+	// Creates, changes, moves or deletes (size 0) one slot; its address space is in bits 31:16 of its
+	// number. EINVAL: a field that is not allowed; EEXIST: overlaps another slot; ENOMEM. May sleep.
+	// After it returns no vCPU uses the slot as it was before.
 	Result<> set(const kvm_userspace_memory_region &region);
 
 	// Copies the slot's dirty bits to the VMM. They start anew unless clearing is manual. EINVAL,

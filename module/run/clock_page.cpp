@@ -21,7 +21,8 @@ void publish(machine::Vcpu &vcpu, Gpa address, T value)
 	if (!vcpu.paravirtual_memory.write(address, &value.version, sizeof(value.version)))
 		return;
 	const auto *body = reinterpret_cast<const u8 *>(&value) + sizeof(value.version);
-	if (!vcpu.paravirtual_memory.write(address + sizeof(value.version), body, sizeof(value) - sizeof(value.version)))
+	if (!vcpu.paravirtual_memory.write(
+		    address + sizeof(value.version), body, sizeof(value) - sizeof(value.version)))
 		return;
 	++value.version;
 	// A page that is unmapped meanwhile needs no version.

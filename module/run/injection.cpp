@@ -156,8 +156,8 @@ bool interrupts_allowed(Vcpu &vcpu, vmx::Current vmcs)
 bool can_wake(Vcpu &vcpu, vmx::Current vmcs)
 {
 	const auto &events = vcpu.events;
-	return vcpu.unhalted || events.next || events.begun || events.exception || (events.nmis && nmis_allowed(vcpu, vmcs)) ||
-	       smi_allowed(vcpu) ||
+	return vcpu.unhalted || events.next || events.begun || events.exception ||
+	       (events.nmis && nmis_allowed(vcpu, vmcs)) || smi_allowed(vcpu) ||
 	       (interrupt_pending(vcpu) && interrupts_allowed(vcpu, vmcs));
 }
 

@@ -100,7 +100,8 @@ void serve_requests(Vcpu &vcpu, vmx::Current vmcs)
 		vcpu.follow_msr_filter();
 	if (requests & Request::clock)
 		update_clock_page(vcpu);
-	if (requests & Request::steal_time && vcpu.steal_time.come_back(vcpu.paravirtual_memory, kvmpp_run_delay_ns()))
+	if (requests & Request::steal_time &&
+		vcpu.steal_time.come_back(vcpu.paravirtual_memory, kvmpp_run_delay_ns()))
 		vcpu.mailbox.request(Request::flush_linear);
 }
 

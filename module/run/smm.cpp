@@ -127,6 +127,7 @@ std::optional<Resumed> leave_smm(Vcpu &vcpu, vmx::Current vmcs)
 		return {};
 
 	auto &state = vcpu.state;
+	const bool was_in_nmi_handler = std::exchange(vcpu.smm.inside_nmi, false);
 	vcpu.smm.base = saved.base;
 	vcpu.set_cr4(vmcs, saved.cr4);
 	state.set_cr3(saved.cr3);
@@ -151,7 +152,7 @@ std::optional<Resumed> leave_smm(Vcpu &vcpu, vmx::Current vmcs)
 		.shadow = saved.after_mov_ss ? blocking::mov_ss
 			  : saved.after_sti  ? blocking::sti
 					     : 0,
-		.unblocks_nmis = !std::exchange(vcpu.smm.inside_nmi, false),
+		.unblocks_nmis = !was_in_nmi_handler,
 		.halts = saved.halted};
 }
 

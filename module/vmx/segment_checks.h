@@ -89,15 +89,16 @@ constexpr bool enterable_in_real_mode(const SegmentRegisters &segments)
 {
 	using enum x86::SegmentName;
 	const x86::Segment &code = segments[cs], &stack = segments[ss];
-	const bool writable_code = code.rights.type() == 3, accessed_code = code.rights.code() && code.rights.type() & 1;
-	if (code.rights.unusable() || !is_code_or_data(code) || code.rights.dpl() || !(writable_code || accessed_code))
+	const bool writable = code.rights.type() == 3, accessed = code.rights.code() && code.rights.type() & 1;
+	if (code.rights.unusable() || !is_code_or_data(code) || code.rights.dpl() || !(writable || accessed))
 		return false;
 	const bool is_stack = stack.rights.type() == 3 || stack.rights.type() == 7;
 	if (stack.rights.dpl() || (!stack.rights.unusable() && !(is_stack && is_code_or_data(stack))))
 		return false;
 	for (const auto name : {ds, es, fs, gs}) {
 		const x86::AccessRights rights = segments[name].rights;
-		if (!rights.unusable() && !(rights.type() & 1 && rights.readable() && is_code_or_data(segments[name])))
+		const bool readable = rights.type() & 1 && rights.readable() && is_code_or_data(segments[name]);
+		if (!rights.unusable() && !readable)
 			return false;
 	}
 	return tr_enterable(segments[tr], false) && ldtr_enterable(segments[ldtr]);

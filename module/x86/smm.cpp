@@ -154,8 +154,8 @@ namespace narrow
 
 constexpr u32 cr0 = 0x7ffc, cr3 = 0x7ff8, eflags = 0x7ff4, eip = 0x7ff0, gprs = 0x7fd0, dr6 = 0x7fcc, dr7 = 0x7fc8,
 	      tr = 0x7fc4, ldtr = 0x7fc0, selectors = 0x7fa8, // ES, CS, SS, DS, FS, GS
-	      gdt_base = 0x7f74, gdt_limit = 0x7f70, idt_base = 0x7f58, idt_limit = 0x7f54, shadow = 0x7f1a, cr4 = 0x7f14,
-	      halt = 0x7f02, revision = 0x7efc, base = 0x7ef8;
+	      gdt_base = 0x7f74, gdt_limit = 0x7f70, idt_base = 0x7f58, idt_limit = 0x7f54, shadow = 0x7f1a,
+	      cr4 = 0x7f14, halt = 0x7f02, revision = 0x7efc, base = 0x7ef8;
 constexpr u32 revision_number = 0x00020000;
 
 constexpr u32 selector_of(SegmentName name)
