@@ -118,6 +118,9 @@ Result<After> run_in_software(Vcpu &vcpu, vmx::Current vmcs)
 	constexpr unsigned batch = 512;
 	if (vcpu.events.next)
 		return deliver_in_software(vcpu, vmcs);
+	// Without an entry no processor watches it.
+	if (vcpu.lapic && vcpu.lapic->watched_deadline())
+		vcpu.lapic->expire_deadline(vcpu.tsc.now());
 	for (unsigned i = 0; i < batch; ++i) {
 		if (TRY(emulate(vcpu, vmcs)) == After::exit_to_user)
 			return After::exit_to_user;

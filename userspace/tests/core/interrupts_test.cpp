@@ -40,12 +40,7 @@ protected:
 		ASSERT_EQ(vm_->ioctl(KVM_CREATE_PIT2, &config), 0);
 		for (u64 id = 0; id < 2; ++id) {
 			vcpus_[id] = vm_->create_vcpu(id);
-			// The deadline is not in that list: it depends on the irqchip.
-			const auto table = supported_cpuid();
-			for (auto &entry : table->entries)
-				if (entry.function == 1)
-					entry.ecx |= 1 << 24;
-			ASSERT_EQ(vcpus_[id].ioctl(KVM_SET_CPUID2, table.get()), 0);
+			ASSERT_EQ(vcpus_[id].ioctl(KVM_SET_CPUID2, supported_cpuid(true).get()), 0);
 			vcpus_[id].enter_protected_mode(0x1000);
 		}
 		enable_apic(vcpus_[0]);

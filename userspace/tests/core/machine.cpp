@@ -57,10 +57,13 @@ void Vcpu::enter_long_mode(u64 rip, u64 cr3) const
 	enter(*this, rip, true, cr3);
 }
 
-std::unique_ptr<CpuidTable> supported_cpuid()
+std::unique_ptr<CpuidTable> supported_cpuid(bool with_deadline)
 {
 	auto table = std::make_unique<CpuidTable>();
 	EXPECT_EQ(sim::system_ioctl(KVM_GET_SUPPORTED_CPUID, table.get()), 0);
+	for (auto &entry : table->entries)
+		if (with_deadline && entry.function == 1)
+			entry.ecx |= 1 << 24;
 	return table;
 }
 

@@ -200,7 +200,8 @@ struct CpuidTable {
 	kvm_cpuid2 header{.nent = room, .padding = 0, .entries = {}};
 	kvm_cpuid_entry2 entries[room]{};
 };
-std::unique_ptr<CpuidTable> supported_cpuid();
+// The TSC deadline is not in the list: it depends on the irqchip.
+std::unique_ptr<CpuidTable> supported_cpuid(bool with_deadline = false);
 
 // A VM with one vCPU in flat protected mode, and RAM from 0 on with its code at code_address.
 struct Guest32 {

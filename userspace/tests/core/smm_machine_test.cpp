@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // System management mode and the machine around it: its own address space, who sends SMIs, what it holds up.
 #include "tests/core/smm.h"
+#include "sim/clock.h"
 #include "sim/cpu/task.h"
 #include "x86/msr.h"
 #include "x86/pvclock.h"
@@ -252,6 +253,29 @@ TEST_F(SmmMachine, AHaltedProcessorHaltsAgain)
 	ASSERT_EQ(vcpu_.run(sim::in_turn({rsm, to_vmm})), 0);
 	EXPECT_FALSE(in_smm());
 	EXPECT_EQ(mp_state().mp_state, u32{KVM_MP_STATE_RUNNABLE});
+}
+
+// In software no processor watches the deadline, and no timer of the host's is set.
+TEST_F(SmmMachine, ADeadlineIsSeenInSoftwareToo)
+{
+	make(true);
+	ASSERT_EQ(vcpu_.ioctl(KVM_SET_CPUID2, supported_cpuid(true).get()), 0);
+	enable_apic();
+	ASSERT_EQ(vcpu_.set_msr(0x832, 1 << 18 | 0x70), 1);
+	ASSERT_EQ(vcpu_.set_msr(msr::tsc_deadline, *vcpu_.msr(msr::tsc) + 1'000'000), 1);
+	// Segments that no entry takes; in al, 0x80; out 0x81, al
+	ram_.at<u32>(0x1000) = 0x81e680e4;
+	enter();
+	patch<u16>(0xfe20, 0x13);
+	ASSERT_EQ(vcpu_.run(rsm), 0);
+	ASSERT_EQ(vcpu_.shared().exit_reason, u32{KVM_EXIT_IO});
+	sim::clock().advance(10'000'000);
+	ASSERT_EQ(vcpu_.run(), 0);
+	ASSERT_EQ(vcpu_.shared().io.port, 0x81);
+	auto lapic = std::make_unique<kvm_lapic_state>();
+	ASSERT_EQ(vcpu_.ioctl(KVM_GET_LAPIC, lapic.get()), 0);
+	EXPECT_EQ(lapic->regs[0x232], 1) << "requested: 0x70";
+	EXPECT_EQ(vcpu_.msr(msr::tsc_deadline), 0u);
 }
 
 TEST_F(SmmMachine, WhatAVmmMaySet)
