@@ -8,6 +8,7 @@
 #include "api/user.h"
 #include "api/vm_irq.h"
 #include "machine/vm.h"
+#include "run/clock_page.h"
 
 namespace kvmpp::api
 {
@@ -42,7 +43,16 @@ Result<> set_clock(Vm &vm, const kvm_clock_data &data)
 	const u64 real = kvmpp_realtime_ns();
 	const u64 away = data.flags & KVM_CLOCK_REALTIME && real > data.realtime ? real - data.realtime : 0;
 	vm.clock.set(data.clock + away);
-	vm.request_all(machine::Request::clock);
+	// Every processor of a guest reads the first one's page, perhaps before that one runs again: what
+	// stands still is rewritten now.
+	vm.vcpus.for_each([](machine::Vcpu &vcpu) {
+		if (!vcpu.lock.try_lock()) {
+			vcpu.mailbox.request_and_kick(machine::Request::clock);
+			return;
+		}
+		run::update_clock_page(vcpu);
+		vcpu.lock.unlock();
+	});
 	return {};
 }
 

@@ -47,6 +47,8 @@ class Mutex : Pinned {
 	void lock() { kvmpp_mutex_lock(&storage_); }
 	// EINTR when a fatal signal came first.
 	Result<> lock_killable() { return result_of(kvmpp_mutex_lock_killable(&storage_)); }
+	// Whether it was free.
+	bool try_lock() { return kvmpp_mutex_try_lock(&storage_); }
 	void unlock() { kvmpp_mutex_unlock(&storage_); }
 
     private:

@@ -112,6 +112,8 @@ void kvmpp_mutex_init(struct kvmpp_mutex *mutex, enum kvmpp_lock_class which);
 void kvmpp_mutex_lock(struct kvmpp_mutex *mutex);
 /* 0, or -EINTR when a fatal signal came first. */
 int kvmpp_mutex_lock_killable(struct kvmpp_mutex *mutex);
+/* Whether it was free, and is the caller's now. */
+int kvmpp_mutex_try_lock(struct kvmpp_mutex *mutex);
 void kvmpp_mutex_unlock(struct kvmpp_mutex *mutex);
 
 /* Interrupts are off while a spinlock is held; any context. The result of lock goes to unlock. */

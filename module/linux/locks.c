@@ -44,6 +44,11 @@ int kvmpp_mutex_lock_killable(struct kvmpp_mutex *mutex)
 	return mutex_lock_killable(mutex_of(mutex));
 }
 
+int kvmpp_mutex_try_lock(struct kvmpp_mutex *mutex)
+{
+	return mutex_trylock(mutex_of(mutex));
+}
+
 void kvmpp_mutex_unlock(struct kvmpp_mutex *mutex)
 {
 	mutex_unlock(mutex_of(mutex));

@@ -114,6 +114,17 @@ int kvmpp_mutex_lock_killable(kvmpp_mutex *mutex)
 	return 0;
 }
 
+int kvmpp_mutex_try_lock(kvmpp_mutex *mutex)
+{
+	sim::might_sleep("a mutex");
+	auto &real = sim::object_in<Mutex>(mutex);
+	take_in_order(real.which);
+	if (!pthread_mutex_trylock(&real.native))
+		return 1;
+	give_back(real.which);
+	return 0;
+}
+
 void kvmpp_mutex_unlock(kvmpp_mutex *mutex)
 {
 	unlock(sim::object_in<Mutex>(mutex));

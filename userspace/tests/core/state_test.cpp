@@ -122,6 +122,22 @@ TEST_F(State, AGuestLearnsThatItWasStopped)
 	EXPECT_TRUE(guest.ram.at<u8>(page + flags) & x86::PvclockTime::guest_stopped);
 }
 
+// All processors of a guest read the first one's page, and that one may be the last to run again.
+TEST_F(State, AClockThatIsSetIsThereBeforeAnyoneRuns)
+{
+	constexpr u32 system_time = 0x4b564d01;
+	constexpr u64 page = 0x3000;
+	const Guest32 guest;
+	ASSERT_EQ(guest.vcpu.set_msr(system_time, page | 1), 1);
+	ASSERT_EQ(guest.vcpu.run(to_vmm), 0);
+	const u32 version = guest.ram.at<x86::PvclockTime>(page).version;
+	kvm_clock_data clock{};
+	clock.clock = 123'456'789;
+	ASSERT_EQ(guest.vm.ioctl(KVM_SET_CLOCK, &clock), 0);
+	EXPECT_EQ(guest.ram.at<x86::PvclockTime>(page).system_time, 123'456'789u);
+	EXPECT_EQ(guest.ram.at<x86::PvclockTime>(page).version, version + 2);
+}
+
 // What QEMU saves: it knows the old number alone, and its guest had no clock after a migration.
 TEST_F(State, EitherNumberTellsWhereTheClockIs)
 {
