@@ -10,9 +10,10 @@ ips=50000000
 bochs_packages=(bochs bochsbios vgabios isolinux syslinux-common xorriso)
 
 # Several models' CPUID claims another TSC frequency than they have, so it is given. Some models
-# have features that Bochs's save area for them does not match.
+# have features that Bochs's save area for them does not match. Its SYSRET leaves the attributes of SS as they
+# were, like AMD's, so programs of 32 bits shall not return by it: the kernel knows that of AMD alone.
 bochs_cmdline() {
-	printf 'console=ttyS0,115200 quiet panic=0 oops=panic cryptomgr.notests tsc=reliable no_timer_check tsc_early_khz=%d' \
+	printf 'console=ttyS0,115200 quiet panic=0 oops=panic cryptomgr.notests vdso32=0 tsc=reliable no_timer_check tsc_early_khz=%d' \
 		$((ips / 1000))
 	case $model in
 	corei7_icelake_u | tigerlake) printf ' clearcpuid=pku,fsrm,avx512f' ;;
