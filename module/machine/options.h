@@ -22,7 +22,7 @@ struct alignas(u64) VmOptions {
 	u8 user_msr_reasons = 0;		    // KVM_CAP_X86_USER_SPACE_MSR
 	u8 disabled_quirks = 0;			    // KVM_CAP_DISABLE_QUIRKS2
 	u8 disabled_exits = 0;			    // KVM_CAP_X86_DISABLE_EXITS; before vCPUs run
-	u32 notify_window = 0;			    // of the crystal clock's or the TSC's ticks
+	u32 notify_window = 0;			    // as the processor counts it
 
 	// Habits of KVM that VMMs can do without (KVM API, 7.31); those that there are here.
 	static constexpr u64 known_quirks = KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_LAPIC_MMIO_HOLE |
