@@ -68,7 +68,7 @@ Result<> set_identity_map(Vm &vm, unsigned long argument)
 }
 
 // KVM_ENABLE_CAP: what a VM does only if its VMM asks.
-// KVM API, 7.34: the window in the high half, flags in the low one.
+// KVM API, 7.33: the window in the high half, flags in the low one.
 Result<> enable_notify(Vm &vm, u64 argument)
 {
 	constexpr u32 known = KVM_X86_NOTIFY_VMEXIT_ENABLED | KVM_X86_NOTIFY_VMEXIT_USER;

@@ -71,7 +71,7 @@ Result<> Interrupts::set_routes(std::span<const kvm_irq_routing_entry> entries, 
 	// The old table is freed here, not under the spinlock.
 	routes_.with([&](Routes &current) { std::swap(current, fresh); });
 	if (mode() == IrqchipMode::split)
-		vm_.request_all(Request::local_apic);
+		eoi_vectors_changed();
 	return {};
 }
 
@@ -156,6 +156,24 @@ int Interrupts::deliver(const x86::Message &message, const Vcpu *sender)
 	return result;
 }
 
+// Calls use(message) for each level-triggered pin of the VMM's I/O APIC: they are MSIs in the first routes.
+template <class Use>
+void Interrupts::for_each_split_level(Use &&use)
+{
+	const bool wide = vm_.wide_apic_ids();
+	routes_.with([&](const Routes &routes) {
+		for (const Route &route : routes->all()) {
+			if (route.gsi >= split_pins_)
+				break;
+			if (route.kind != Route::Kind::msi)
+				continue;
+			const auto message = x86::msi_message(route.address, route.data, wide);
+			if (message.level)
+				use(message);
+		}
+	});
+}
+
 bool Interrupts::end_of_interrupt(const Vcpu &vcpu, const x86::Lapic::Eoi &eoi)
 {
 	if (LegacyChips *here = chips()) {
@@ -165,46 +183,29 @@ bool Interrupts::end_of_interrupt(const Vcpu &vcpu, const x86::Lapic::Eoi &eoi)
 	}
 	if (!eoi.broadcast)
 		return false;
-	// The VMM's I/O APIC has its pins as MSIs in the first routes.
 	const x86::Identity identity = vcpu.lapic->identity();
-	const bool wide = vm_.wide_apic_ids();
-	return routes_.with([&](const Routes &routes) {
-		for (const Route &route : routes->all()) {
-			if (route.gsi >= split_pins_)
-				break;
-			if (route.kind != Route::Kind::msi)
-				continue;
-			const auto message = x86::msi_message(route.address, route.data, wide);
-			if (message.level && message.vector == eoi.vector &&
-				x86::matches(identity, message))
-				return true;
-		}
-		return false;
+	bool found = false;
+	for_each_split_level([&](const x86::Message &message) {
+		found |= message.vector == eoi.vector && x86::matches(identity, message);
 	});
+	return found;
 }
 
 std::array<u64, 4> Interrupts::eoi_vectors()
 {
 	if (LegacyChips *here = chips())
 		return here->ioapic.vectors();
-	return routes_.with([&](const Routes &routes) {
-		std::array<u64, 4> vectors{};
-		for (const Route &route : routes->all()) {
-			if (route.gsi >= split_pins_)
-				break;
-			if (route.kind != Route::Kind::msi)
-				continue;
-			const auto message = x86::msi_message(route.address, route.data, vm_.wide_apic_ids());
-			if (message.level)
-				vectors[message.vector >> 6] |= bit(message.vector & 63);
-		}
-		return vectors;
-	});
+	std::array<u64, 4> vectors{};
+	for_each_split_level(
+		[&](const x86::Message &message) { vectors[message.vector >> 6] |= bit(message.vector & 63); });
+	return vectors;
 }
 
-void Interrupts::ioapic_vectors_changed()
+void Interrupts::eoi_vectors_changed()
 {
-	vm_.request_all(Request::local_apic);
+	// Where software ends interrupts it asks then.
+	if (vm_.hypervisor.engine().controls().delivers_interrupts())
+		vm_.request_all(Request::local_apic);
 }
 
 // The PIC's output goes to every processor whose LINT0 lets it through: the first, as a rule.

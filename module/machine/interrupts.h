@@ -91,13 +91,15 @@ class Interrupts : host::Pinned {
 	void pic_output(bool level);
 	void pic_acknowledged(unsigned line) { acknowledged(ChipInput::pic, line); }
 	void ioapic_acknowledged(unsigned pin) { acknowledged(ChipInput::ioapic, pin); }
-	void ioapic_vectors_changed();
+	void eoi_vectors_changed();
 
     private:
 	void acknowledged(ChipInput chip, unsigned pin);
 	int deliver_lowest(const x86::Message &message, u32 sender);
 	template <class Use>
 	void for_each_target(const x86::Message &message, u32 sender, Use &&use);
+	template <class Use>
+	void for_each_split_level(Use &&use);
 
 	using Routes = host::Own<RoutingTable>;
 

@@ -23,7 +23,7 @@ LegacyChips::LegacyChips(Interrupts &interrupts, IoBus &ports, IoBus &mmio)
 		  x86::callback<&Interrupts::pic_acknowledged>(interrupts)}},
 	  ioapic{{x86::callback<&Interrupts::deliver_from_ioapic>(interrupts),
 		  x86::callback<&Interrupts::ioapic_acknowledged>(interrupts),
-		  x86::callback<&Interrupts::ioapic_vectors_changed>(interrupts)}},
+		  x86::callback<&Interrupts::eoi_vectors_changed>(interrupts)}},
 	  ports_{ports}, mmio_{mmio}
 {
 }

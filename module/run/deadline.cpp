@@ -17,11 +17,4 @@ void set_preemption_timer(Vcpu &vcpu, vmx::Current vmcs, u64 deadline)
 	vmcs.write(vmx::field::preemption_timer, static_cast<u32>(std::min<u64>(steps, ~u32{0})));
 }
 
-Result<After> handle_preemption_timer(Exit &exit)
-{
-	if (exit.vcpu.lapic)
-		exit.vcpu.lapic->expire_deadline(exit.vcpu.tsc.now());
-	return After::reenter;
-}
-
 } // namespace kvmpp::run

@@ -20,8 +20,13 @@ inline void watch_deadline(Vcpu &vcpu, vmx::Current vmcs)
 		set_preemption_timer(vcpu, vmcs, deadline);
 }
 
-// Its exit; or the timer's range was too short, and it goes on.
-Result<After> handle_preemption_timer(Exit &exit);
+// Delivers the timer's interrupt if the deadline has come: for the timer's exit, which comes early where its
+// range is too short, and for loops without an entry, in which no processor watches.
+inline void look_at_deadline(Vcpu &vcpu)
+{
+	if (vcpu.lapic && vcpu.lapic->watched_deadline())
+		vcpu.lapic->expire_deadline(vcpu.tsc.now());
+}
 
 // While the vCPU sleeps, the host watches.
 class SleepingDeadline : host::Pinned {

@@ -31,7 +31,7 @@ Result<After> dispatch(Exit &exit)
 		if (!exit.vcpu.vm.options().exits_on_bus_lock)
 			break;
 		return report_bus_lock(exit.vcpu, After::reenter);
-	case ExitReason::preemption_timer: return handle_preemption_timer(exit);
+	case ExitReason::preemption_timer: look_at_deadline(exit.vcpu); return After::reenter;
 	case ExitReason::eoi_induced:
 	case ExitReason::apic_write:
 		if (exit.vcpu.apic_help != machine::ApicHelp::delivery)

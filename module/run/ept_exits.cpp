@@ -28,9 +28,8 @@ Result<After> handle_ept_violation(Exit &exit)
 {
 	Vcpu &vcpu = exit.vcpu;
 	const EptQualification access{exit.qualification()};
-	if (access.nmi_unblocked_by_iret() && !vcpu.events.begun)
-		vcpu.state.set_interruptibility(
-			vcpu.state.interruptibility(exit.vmcs) | vmx::blocking::nmi);
+	if (access.nmi_unblocked_by_iret())
+		exit.undo_nmi_unblocking();
 
 	using Fault = machine::Vm::Fault;
 	const Gpa address = exit.guest_physical();

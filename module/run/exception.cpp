@@ -14,10 +14,8 @@ Result<After> handle_exception(Exit &exit)
 	const vmx::EventInfo event = exit.event();
 	Vcpu &vcpu = exit.vcpu;
 
-	// An IRET that faulted had unblocked NMIs already; the guest is still in the NMI handler.
-	if (event.nmi_unblocked_by_iret() && !vcpu.events.begun)
-		vcpu.state.set_interruptibility(
-			vcpu.state.interruptibility(exit.vmcs) | vmx::blocking::nmi);
+	if (event.nmi_unblocked_by_iret())
+		exit.undo_nmi_unblocking();
 
 	if (event.type() == vmx::EventType::nmi)
 		return After::reenter; // the host's, and served

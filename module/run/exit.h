@@ -48,6 +48,14 @@ class Exit {
 	void set_gpr32(x86::Gpr name, u64 value) { vcpu.gpr(name) = static_cast<u32>(value); }
 	unsigned cpl() { return vcpu.state.cpl(vmcs); }
 
+	// An IRET that exits had unblocked NMIs already; the guest is still in the NMI's handler. Not so where
+	// the delivery of an event has exited (SDM vol. 3, 28.2.3).
+	void undo_nmi_unblocking()
+	{
+		if (!vcpu.events.begun)
+			vcpu.state.set_interruptibility(vcpu.state.interruptibility(vmcs) | vmx::blocking::nmi);
+	}
+
 	// The instruction is complete: the guest goes on behind it.
 	After complete();
 	// It raises an exception instead.

@@ -13,9 +13,8 @@ Result<After> handle_notify(Exit &exit)
 	constexpr u64 context_invalid = 1 << 0, nmi_unblocked_by_iret = 1 << 12;
 	Vcpu &vcpu = exit.vcpu;
 	const u64 qualification = exit.qualification();
-	if (qualification & nmi_unblocked_by_iret && !vcpu.events.begun)
-		vcpu.state.set_interruptibility(
-			vcpu.state.interruptibility(exit.vmcs) | vmx::blocking::nmi);
+	if (qualification & nmi_unblocked_by_iret)
+		exit.undo_nmi_unblocking();
 	const bool invalid = qualification & context_invalid;
 	if (!invalid && !vcpu.vm.options().notifies_vmm)
 		return After::reenter;

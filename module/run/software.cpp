@@ -2,6 +2,7 @@
 #include "run/software.h"
 
 #include "machine/vm.h"
+#include "run/deadline.h"
 #include "run/dispatch.h"
 #include "run/emulated_guest.h"
 #include "run/emulation.h"
@@ -118,9 +119,7 @@ Result<After> run_in_software(Vcpu &vcpu, vmx::Current vmcs)
 	constexpr unsigned batch = 512;
 	if (vcpu.events.next)
 		return deliver_in_software(vcpu, vmcs);
-	// Without an entry no processor watches it.
-	if (vcpu.lapic && vcpu.lapic->watched_deadline())
-		vcpu.lapic->expire_deadline(vcpu.tsc.now());
+	look_at_deadline(vcpu);
 	for (unsigned i = 0; i < batch; ++i) {
 		if (TRY(emulate(vcpu, vmcs)) == After::exit_to_user)
 			return After::exit_to_user;

@@ -19,20 +19,12 @@ bool something_posted(Vcpu &vcpu, vmx::Current vmcs)
 	       (vcpu.mp_state == MpState::halted && can_wake(vcpu, vmcs));
 }
 
-// No timer is set meanwhile, so this looks at the deadline itself.
-bool deadline_passed(Vcpu &vcpu)
-{
-	const u64 deadline = vcpu.lapic ? vcpu.lapic->watched_deadline() : 0;
-	return deadline && deadline <= vcpu.tsc.now();
-}
-
 // For so many ns, as long as nobody else wants this CPU. True: there is something.
 bool poll(Vcpu &vcpu, vmx::Current vmcs, u64 began, u64 window)
 {
 	vcpu.statistics.add(VcpuCounter::halt_attempted_poll);
 	while (kvmpp_alone_on_cpu() && !kvmpp_work_pending()) {
-		if (deadline_passed(vcpu))
-			vcpu.lapic->expire_deadline(vcpu.tsc.now());
+		look_at_deadline(vcpu);
 		if (something_posted(vcpu, vmcs)) {
 			vcpu.statistics.add(VcpuCounter::halt_successful_poll);
 			return true;
