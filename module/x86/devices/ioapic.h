@@ -2,8 +2,9 @@
 // The I/O APIC, an 82093AA with 24 pins, as KVM shows it to a guest: version 0x11, no EOI register.
 // The polarity bit can be written and does nothing: a line that is raised is active.
 //
-// Lock order: the lock is a spinlock and a leaf but for Bus::deliver and
-// Bus::vectors_changed, which are called under it, in any context, and must not come back here. Bus::acknowledged is called without it, and may.
+// Lock order: the lock is a spinlock and a leaf but for Bus::deliver and Bus::vectors_changed, which are
+// called under it, in any context, and must not come back here. Bus::acknowledged is called without it,
+// and may.
 #pragma once
 
 #include <array>

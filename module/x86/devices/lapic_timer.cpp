@@ -176,7 +176,7 @@ void LapicTimer::set_period()
 
 void LapicTimer::arm()
 {
-	if (!expiry() || (processor_watches_ && mode_ == Mode::tsc_deadline))
+	if (armed_ || !expiry() || (processor_watches_ && mode_ == Mode::tsc_deadline))
 		return;
 	armed_ = true;
 	timer_.start(expiry());
