@@ -23,8 +23,8 @@ bool receive_from(const char *address, std::uint16_t port, Pattern pattern);
 // Computes on every processor at once and says the result, which is the same on each.
 bool compute_everywhere(unsigned rounds);
 
-// Makes two processors interrupt each other, so many times in each of two ways.
-bool interrupt_each_other(unsigned times);
+// Makes two processors interrupt each other until so many interrupts have come, in each of two ways.
+bool interrupt_each_other(unsigned enough);
 
 // Rewrites memory on every processor and checks what it wrote before, for ever, while it looks at
 // the clock. Its tally goes to that file, which tally() says.

@@ -12,7 +12,7 @@ namespace kvmpp::qemu
 namespace
 {
 
-constexpr unsigned rounds = 3'000'000, interrupts = 1000;
+constexpr unsigned rounds = 3'000'000, interrupts = 300;
 
 // Rounds of the guest's keeper on each processor, which has found nothing wrong.
 struct Tally {
