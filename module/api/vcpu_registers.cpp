@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <algorithm>
+#include <bit>
 #include "api/vcpu.h"
 #include "machine/vm.h"
 #include "run/resident.h"
@@ -187,9 +188,10 @@ Result<> set_sregs(Vcpu &vcpu, const kvm_sregs &sregs)
 {
 	const auto resident = TRY(run::Resident::on(vcpu.residency));
 	TRY(set_common(vcpu, resident.vmcs, sregs, true));
-	for (unsigned vector = 0; vector < 256; ++vector) {
-		if (!(sregs.interrupt_bitmap[vector / 64] & bit(vector % 64)))
+	for (unsigned word = 0; word < 4; ++word) {
+		if (!sregs.interrupt_bitmap[word])
 			continue;
+		const unsigned vector = word * 64 + std::countr_zero(u64{sregs.interrupt_bitmap[word]});
 		vcpu.events.begun = machine::Delivery{
 			.info = vmx::EventInfo::of(vmx::EventType::external_interrupt, vector)};
 		break;

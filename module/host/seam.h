@@ -319,9 +319,13 @@ void kvmpp_user_return_msrs_restore(void);
 /*
  * Brackets the stretch in which the CPU belongs to the guest; interrupts off. Begin puts the
  * guest's FPU state in place if a context switch took it away, and tells RCU and time accounting.
+ * With interrupts off all the time it may be entered again after an end: the kernel wants to know of
+ * that only where kvmpp_guest_tracked says so, and of the first entry's end neither elsewhere.
  */
 void kvmpp_guest_begin(void);
+void kvmpp_guest_again(void);
 void kvmpp_guest_end(void);
+extern __s32 kvmpp_guest_tracked; /* set before the first VM is made, and never changed */
 /* After the end: lets pending interrupts in, ends the guest's time, and leaves interrupts on. */
 void kvmpp_guest_leave(void);
 /* Hands an NMI or machine check that caused a VM exit to the kernel; interrupts off. */

@@ -21,6 +21,10 @@ using s32 = __s32;
 using s64 = __s64;
 using usize = std::size_t;
 
+// Before a variable that its constructor sets as a whole, where every instruction counts: kernels built with
+// CONFIG_INIT_STACK_ALL_ZERO clear it first all the same.
+#define KVMPP_CONSTRUCTED __attribute__((uninitialized))
+
 inline constexpr unsigned page_shift = 12;
 inline constexpr u64 page_size = u64{1} << page_shift;
 

@@ -20,6 +20,7 @@
 #include <asm/segment.h>
 
 #include "host/seam.h"
+#include "linux/parts.h"
 
 void kvmpp_host_tables_get(struct kvmpp_host_tables *tables)
 {
@@ -92,6 +93,24 @@ noinstr void kvmpp_guest_begin(void)
 		rcu_virt_note_context_switch(raw_smp_processor_id());
 		instrumentation_end();
 	}
+	lockdep_hardirqs_on(CALLER_ADDR0);
+}
+
+__s32 kvmpp_guest_tracked __ro_after_init;
+
+/* Where none of these is there, the functions below do nothing. */
+void __init kvmpp_guest_switch_init(void)
+{
+	kvmpp_guest_tracked = IS_ENABLED(CONFIG_TRACE_IRQFLAGS) || context_tracking_enabled();
+}
+
+noinstr void kvmpp_guest_again(void)
+{
+	instrumentation_begin();
+	trace_hardirqs_on_prepare();
+	lockdep_hardirqs_on_prepare();
+	instrumentation_end();
+	context_tracking_guest_enter();
 	lockdep_hardirqs_on(CALLER_ADDR0);
 }
 

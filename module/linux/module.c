@@ -96,6 +96,7 @@ static int __init kvmpp_init(void)
 	int error;
 
 	kvmpp_memory_init();
+	kvmpp_guest_switch_init();
 	error = kvmpp_user_return_init();
 	if (error)
 		return error;

@@ -9,6 +9,7 @@
 struct file_operations;
 
 void kvmpp_memory_init(void);
+void kvmpp_guest_switch_init(void);
 int kvmpp_user_return_init(void);
 void kvmpp_user_return_exit(void);
 

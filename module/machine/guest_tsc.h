@@ -37,9 +37,7 @@ class GuestTsc {
 
 	u64 scaled(u64 ticks) const
 	{
-		return factor_ == same_rate
-			       ? ticks
-			       : static_cast<u64>(static_cast<unsigned __int128>(ticks) * factor_ >> 48);
+		return factor_ == same_rate ? ticks : multiplied(ticks);
 	}
 	// So many ticks of the guest's in those of the host's, up to a bound far above what a timer of the
 	// processor can count.
@@ -93,6 +91,11 @@ class GuestTsc {
 	bool take_changed() { return std::exchange(changed_, false); }
 
     private:
+	// Apart: a number of 128 bits makes every function that it is in align its stack.
+	[[gnu::noinline]] u64 multiplied(u64 ticks) const
+	{
+		return static_cast<u64>(static_cast<unsigned __int128>(ticks) * factor_ >> 48);
+	}
 	// khz * 2^48 / host_khz in steps of 64 bits.
 	static constexpr u64 factor_of(u64 khz, u64 host_khz)
 	{

@@ -81,16 +81,6 @@ static_assert(std::size(exit_reasons) == VcpuStatistics::known_reasons);
 
 constexpr unsigned first_reason = static_cast<unsigned>(VcpuCounter::exits_by_reason);
 
-// From a reason's number to its counter.
-constexpr auto reason_slots = [] {
-	std::array<u8, 80> slots{};
-	for (u8 &slot : slots)
-		slot = VcpuStatistics::other;
-	for (unsigned i = 0; i < std::size(exit_reasons); ++i)
-		slots[static_cast<u16>(exit_reasons[i].reason)] = first_reason + i;
-	return slots;
-}();
-
 constexpr auto vcpu_names = [] {
 	std::array<const char *, VcpuStatistics::count> names{"entries", "exits", "exits_to_user", "signals",
 		"halts", "events_injected", "instructions_emulated", "page_faults",
@@ -107,11 +97,14 @@ static_assert(std::size(vm_names) == static_cast<u8>(VmCounter::count));
 
 } // namespace
 
-unsigned VcpuStatistics::slot_of(vmx::ExitReason reason)
-{
-	const auto number = static_cast<u16>(reason);
-	return number < reason_slots.size() ? reason_slots[number] : other;
-}
+constinit const std::array<u8, 80> VcpuStatistics::slots = [] {
+	std::array<u8, 80> result{};
+	for (u8 &slot : result)
+		slot = VcpuStatistics::other;
+	for (unsigned i = 0; i < std::size(exit_reasons); ++i)
+		result[static_cast<u16>(exit_reasons[i].reason)] = first_reason + i;
+	return result;
+}();
 
 kvmpp_counters VcpuStatistics::counters() const
 {

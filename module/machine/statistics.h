@@ -52,7 +52,12 @@ class VcpuStatistics {
 	kvmpp_counters counters() const;
 
     private:
-	static unsigned slot_of(vmx::ExitReason reason);
+	static unsigned slot_of(vmx::ExitReason reason)
+	{
+		const auto number = static_cast<u16>(reason);
+		return number < slots.size() ? slots[number] : other;
+	}
+	static const std::array<u8, 80> slots; // from a reason's number to its counter
 
 	std::array<u64, count> values_{};
 };

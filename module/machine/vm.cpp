@@ -200,10 +200,9 @@ void Vm::set_msr_filter(host::Own<MsrFilter> filter, bool active)
 	readers.drain();
 }
 
-bool Vm::allows_msr(Vcpu &vcpu, u32 index, u32 access) const
+bool Vm::filter_allows_msr(Vcpu &vcpu, u32 index, u32 access) const
 {
-	const bool x2apic = index >= x86::x2apic_msr_first && index <= x86::x2apic_msr_last;
-	if (!options().filters_msrs || x2apic) [[likely]]
+	if (index >= x86::x2apic_msr_first && index <= x86::x2apic_msr_last)
 		return true;
 	ReadSection section{vcpu.reader};
 	return msr_filter_.read(section).allows(index, access);

@@ -88,7 +88,10 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 	// is allowed. x2APIC registers are not subject to it.
 	void set_msr_filter(host::Own<MsrFilter> filter, bool active);
 	// access: as MsrFilter::allows().
-	bool allows_msr(Vcpu &vcpu, u32 index, u32 access) const;
+	bool allows_msr(Vcpu &vcpu, u32 index, u32 access) const
+	{
+		return !options().filters_msrs || filter_allows_msr(vcpu, index, access);
+	}
 
 	// KVM_CAP_X2APIC_API. EINVAL: flags that are not.
 	Result<> set_x2apic_api(u64 flags);
@@ -164,6 +167,7 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 	}
 	void slot_removed(const MemorySlot &slot) override;
 	void protect(AddressSpace space, Gfn start, Gfn end) override;
+	bool filter_allows_msr(Vcpu &vcpu, u32 index, u32 access) const;
 	void protect_masked(AddressSpace space, Gfn first, u64 mask) override;
 	void flush_protected() override { flush_all(); }
 	void unmap(mmu::Ept &ept, Gfn start, Gfn end, bool may_yield);

@@ -16,6 +16,17 @@ enum class After : u8 {
 	exit_to_user, // kvm_run says why
 };
 
+void trap_after_instruction(Vcpu &vcpu);
+
+// Advances RIP over `length` bytes, with all that the end of an instruction brings. A third of what the host
+// does for a short exit, so it is worth its place in each handler.
+[[gnu::always_inline]] inline void pass_instruction(Vcpu &vcpu, vmx::Current vmcs, u32 length)
+{
+	const u64 rflags = vcpu.state.pass_instruction(vmcs, length);
+	if (vcpu.debugger.steps() || rflags & X86_EFLAGS_TF) [[unlikely]]
+		trap_after_instruction(vcpu);
+}
+
 class Exit {
     public:
 	Exit(Vcpu &vcpu_, vmx::Current vmcs_, vmx::ExitReasonField reason_)
@@ -57,7 +68,11 @@ class Exit {
 	}
 
 	// The instruction is complete: the guest goes on behind it.
-	After complete();
+	[[gnu::always_inline]] After complete()
+	{
+		pass_instruction(vcpu, vmcs, instruction_length());
+		return After::reenter;
+	}
 	// It raises an exception instead.
 	After raise(const x86::Exception &exception)
 	{
@@ -82,14 +97,5 @@ class Exit {
 	u64 qualification_ = 0;
 	Gpa gpa_{};
 };
-
-// Advances RIP over `length` bytes, with all that the end of an instruction brings.
-void pass_instruction(Vcpu &vcpu, vmx::Current vmcs, u32 length);
-
-inline After Exit::complete()
-{
-	pass_instruction(vcpu, vmcs, instruction_length());
-	return After::reenter;
-}
 
 } // namespace kvmpp::run

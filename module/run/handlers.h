@@ -30,6 +30,9 @@ Result<After> handle_dr_access(Exit &exit);
 // msr_exits.cpp
 Result<After> handle_msr_read(Exit &exit);
 Result<After> handle_msr_write(Exit &exit);
+// The accesses that go well. False: they do not, and nothing has happened.
+bool answer_msr_read(Exit &exit);
+bool answer_msr_write(Exit &exit);
 // With what the VMM made of a refused access.
 After complete_msr(Vcpu &vcpu, vmx::Current vmcs, machine::IoState::Waiting waiting);
 // ports.cpp

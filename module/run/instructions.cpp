@@ -15,6 +15,9 @@ namespace kvmpp::run
 namespace
 {
 
+using x86::Exception;
+using x86::Gpr;
+
 // The processor knows it in its own SMM only. Prefixes say nothing, but for LOCK, which it refuses.
 bool is_rsm(std::span<const u8> code, bool long_mode)
 {
@@ -27,20 +30,29 @@ bool is_rsm(std::span<const u8> code, bool long_mode)
 	return code.size() >= 2 && code[0] == 0x0f && code[1] == 0xaa;
 }
 
+// Apart: the array on its stack would cost every CPUID a check of that.
+[[gnu::cold, gnu::noinline]] void trace_cpuid(const Vcpu &vcpu, u32 leaf, u32 subleaf)
+{
+	const x86::Gprs &gprs = vcpu.residency.world().gprs;
+	const u32 registers[] = {static_cast<u32>(gprs[Gpr::rax]), static_cast<u32>(gprs[Gpr::rbx]),
+		static_cast<u32>(gprs[Gpr::rcx]), static_cast<u32>(gprs[Gpr::rdx])};
+	kvmpp_note_cpuid(vcpu.id, leaf, subleaf, registers);
+}
+
 } // namespace
 
-using x86::Exception;
-using x86::Gpr;
 
 Result<After> handle_cpuid(Exit &exit)
 {
+	x86::Gprs &gprs = exit.vcpu.residency.world().gprs;
 	const u32 leaf = exit.eax(), subleaf = exit.ecx();
 	const x86::CpuidRegisters result = exit.vcpu.cpuid.query(leaf, subleaf);
-	exit.set_gpr32(Gpr::rax, result.eax);
-	exit.set_gpr32(Gpr::rbx, result.ebx);
-	exit.set_gpr32(Gpr::rcx, result.ecx);
-	exit.set_gpr32(Gpr::rdx, result.edx);
-	KVMPP_TRACE(cpuid, exit.vcpu.id, leaf, subleaf, &result.eax);
+	gprs[Gpr::rax] = result.eax;
+	gprs[Gpr::rbx] = result.ebx;
+	gprs[Gpr::rcx] = result.ecx;
+	gprs[Gpr::rdx] = result.edx;
+	if (host::tracing()) [[unlikely]]
+		trace_cpuid(exit.vcpu, leaf, subleaf);
 	return exit.complete();
 }
 

@@ -9,6 +9,7 @@
 #include "run/debugger.h"
 #include "run/dispatch.h"
 #include "run/end_of_interrupt.h"
+#include "run/fast_path.h"
 #include "run/handlers.h"
 #include "run/injection.h"
 #include "run/resident.h"
@@ -147,7 +148,40 @@ constexpr bool touches_foreign_memory(vmx::ExitReason reason)
 	}
 }
 
-// One run of the guest and what its exit asks for.
+// How a stretch in the guest has ended.
+struct Ran {
+	enum class How : u8 { refused, failed, exited, answered } how; // answered: the exit was handled
+	vmx::ExitReasonField reason{};
+};
+
+// Interrupts off. Runs the guest until it exits for more than the fast path has.
+Ran run_guest(Vcpu &vcpu, vmx::Current vmcs)
+{
+	using How = Ran::How;
+	const bool has_fast_path = fast_path_open(vcpu);
+	KVMPP_CONSTRUCTED Stretch stretch{vcpu, vmcs};
+	for (;;) {
+		watch_deadline(vcpu, vmcs);
+		vcpu.state.flush(vmcs);
+		vcpu.statistics.add(VcpuCounter::entries);
+		KVMPP_TRACE(entry, vcpu.id, vcpu.state.rip(vmcs));
+		const bool entered = stretch.enter();
+		vcpu.state.exited();
+		if (!entered) [[unlikely]]
+			return {How::refused};
+		KVMPP_CONSTRUCTED Exit exit{vcpu, vmcs, vmcs.read(field::exit_reason)};
+		if (exit.reason.entry_failed()) [[unlikely]]
+			return {How::failed, exit.reason};
+		vcpu.residency.world().launched = true;
+		vcpu.statistics.add_exit(exit.reason.basic());
+		KVMPP_TRACE(exit, vcpu.id, exit.reason.raw, exit.rip(), exit.qualification());
+		const FastPath fast = has_fast_path ? take_fast_path(exit) : FastPath::not_taken;
+		if (fast != FastPath::again)
+			return {fast == FastPath::done ? How::answered : How::exited, exit.reason};
+	}
+}
+
+// The guest's turn, and what its last exit asks for.
 Result<After> run_once(Vcpu &vcpu, vmx::Current vmcs)
 {
 	serve_requests(vcpu, vmcs);
@@ -179,43 +213,31 @@ Result<After> run_once(Vcpu &vcpu, vmx::Current vmcs)
 	}
 
 	write_event(vcpu, vmcs);
-	watch_deadline(vcpu, vmcs);
 	if (vcpu.debugger.control) [[unlikely]]
 		arm_debugger(vcpu, vmcs);
-	vcpu.state.flush(vmcs);
-	vcpu.statistics.add(VcpuCounter::entries);
-	KVMPP_TRACE(entry, vcpu.id, vcpu.state.rip(vmcs));
-	const bool entered = enter_guest(vcpu, vmcs);
+	const Ran ran = run_guest(vcpu, vmcs);
 	vcpu.mailbox.leave_guest();
-	vcpu.state.exited();
 	if (vcpu.debugger.control) [[unlikely]]
 		disarm_debugger(vcpu, vmcs);
-	if (!entered) [[unlikely]] {
-		kvmpp_guest_leave();
-		return entry_refused(vcpu, vmcs);
-	}
-
-	const vmx::ExitReasonField reason = vmcs.read(field::exit_reason);
-	Exit exit{vcpu, vmcs, reason};
-	if (reason.entry_failed()) [[unlikely]] {
+	KVMPP_CONSTRUCTED Exit exit{vcpu, vmcs, ran.reason};
+	if (ran.how == Ran::How::exited || ran.how == Ran::How::failed)
 		serve_host_event(exit);
-		kvmpp_guest_leave();
-		return entry_failed(exit);
-	}
-	vcpu.residency.world().launched = true;
-	vcpu.statistics.add_exit(reason.basic());
-	serve_host_event(exit);
 	kvmpp_guest_leave();
+	if (ran.how == Ran::How::refused) [[unlikely]]
+		return entry_refused(vcpu, vmcs);
+	if (ran.how == Ran::How::failed) [[unlikely]]
+		return entry_failed(exit);
 
-	KVMPP_TRACE(exit, vcpu.id, reason.raw, exit.rip(), exit.qualification());
-	recover_event(vcpu, vmcs, reason.basic());
+	recover_event(vcpu, vmcs, ran.reason.basic());
 	if (vcpu.task_priority.shared.value) [[unlikely]]
 		take_task_priority(vcpu);
 	if (vcpu.pv_eoi.offered())
 		take_end_of_interrupt(vcpu);
-	vcpu.l1d_unsafe |= touches_foreign_memory(reason.basic());
+	if (ran.how == Ran::How::answered)
+		return After::reenter;
+	vcpu.l1d_unsafe |= touches_foreign_memory(ran.reason.basic());
 	const Result<After> after = dispatch(exit);
-	if (reason.bus_locked() && after) [[unlikely]]
+	if (ran.reason.bus_locked() && after) [[unlikely]]
 		return report_bus_lock(vcpu, *after);
 	return after;
 }
@@ -293,24 +315,15 @@ Result<> loop(Vcpu &vcpu, vmx::Current vmcs)
 
 } // namespace
 
-void pass_instruction(Vcpu &vcpu, vmx::Current vmcs, u32 length)
+void trap_after_instruction(Vcpu &vcpu)
 {
-	const u64 old = vcpu.state.rip(vmcs);
-	u64 rip = old + length;
-	// Outside 64-bit code RIP wraps at 4 GiB; only there the mode has to be known.
-	if ((rip ^ old) >> 32 && vcpu.mode(vmcs) != x86::Mode::long64)
-		rip = static_cast<u32>(rip);
-	vcpu.state.set_rip(rip);
-	vcpu.state.instruction_passed();
-	if (vcpu.debugger.steps()) [[unlikely]] {
+	if (vcpu.debugger.steps()) {
 		vcpu.debugger.stepped = true;
 		return;
 	}
-	// A trap after the instruction, as the processor would have raised.
-	if (vcpu.state.rflags(vmcs) & X86_EFLAGS_TF) [[unlikely]] {
-		vcpu.debug.dr6 |= machine::DebugRegisters::single_step;
-		vcpu.events.raise(x86::Exception::plain(x86::Vector::debug));
-	}
+	// As the processor would have raised it.
+	vcpu.debug.dr6 |= machine::DebugRegisters::single_step;
+	vcpu.events.raise(x86::Exception::plain(x86::Vector::debug));
 }
 
 Result<> run(Vcpu &vcpu)

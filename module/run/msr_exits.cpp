@@ -12,21 +12,26 @@ namespace
 
 using machine::IoState;
 
-// Why an access is refused, as KVM_MSR_EXIT_REASON_*; 0 is a success.
-template <class Access>
-u32 attempt(Vcpu &vcpu, vmx::Current vmcs, u32 index, u32 kind, Access &&access)
+bool allowed(Exit &exit, u32 kind)
 {
-	if (!vcpu.vm.allows_msr(vcpu, index, kind)) [[unlikely]]
+	return exit.vcpu.vm.allows_msr(exit.vcpu, exit.ecx(), kind);
+}
+
+// Why there is no such access, as KVM_MSR_EXIT_REASON_*.
+u32 reason_for_refusal(Exit &exit, u32 kind)
+{
+	if (!allowed(exit, kind))
 		return KVM_MSR_EXIT_REASON_FILTER;
-	if (access()) [[likely]]
-		return 0;
-	return knows_msr(vcpu, vmcs, index) ? KVM_MSR_EXIT_REASON_INVAL : KVM_MSR_EXIT_REASON_UNKNOWN;
+	return knows_msr(exit.vcpu, exit.vmcs, exit.ecx()) ? KVM_MSR_EXIT_REASON_INVAL
+							   : KVM_MSR_EXIT_REASON_UNKNOWN;
 }
 
 // #GP, unless the VMM wants to have a say.
-After refuse(Exit &exit, u32 reason, u32 exit_reason, IoState::Waiting waiting, u64 value)
+After refuse(Exit &exit, u32 kind, u32 exit_reason, IoState::Waiting waiting, u64 value)
 {
 	Vcpu &vcpu = exit.vcpu;
+	const u32 reason = reason_for_refusal(exit, kind);
+	KVMPP_TRACE(msr, vcpu.id, kind == KVM_MSR_FILTER_WRITE, exit.ecx(), value, true);
 	if (!(vcpu.vm.options().user_msr_reasons & reason))
 		return exit.raise(x86::Exception::gp());
 	kvm_run &run = vcpu.run();
@@ -44,30 +49,45 @@ After refuse(Exit &exit, u32 reason, u32 exit_reason, IoState::Waiting waiting, 
 
 } // namespace
 
-Result<After> handle_msr_read(Exit &exit)
+bool answer_msr_read(Exit &exit)
 {
-	std::optional<u64> value;
-	const u32 refused = attempt(exit.vcpu, exit.vmcs, exit.ecx(), KVM_MSR_FILTER_READ, [&] {
-		value = read_msr(exit.vcpu, exit.vmcs, exit.ecx(), By::guest);
-		return value.has_value();
-	});
-	KVMPP_TRACE(msr, exit.vcpu.id, false, exit.ecx(), value.value_or(0), !value);
-	if (refused)
-		return refuse(exit, refused, KVM_EXIT_X86_RDMSR, IoState::Waiting::msr_read, 0);
+	if (!allowed(exit, KVM_MSR_FILTER_READ)) [[unlikely]]
+		return false;
+	const auto value = read_msr(exit.vcpu, exit.vmcs, exit.ecx(), By::guest);
+	if (!value) [[unlikely]]
+		return false;
+	KVMPP_TRACE(msr, exit.vcpu.id, false, exit.ecx(), *value, false);
 	exit.set_gpr32(x86::Gpr::rax, *value);
 	exit.set_gpr32(x86::Gpr::rdx, *value >> 32);
-	return exit.complete();
+	exit.complete();
+	return true;
+}
+
+bool answer_msr_write(Exit &exit)
+{
+	const u64 value = exit.edx_eax();
+	if (!allowed(exit, KVM_MSR_FILTER_WRITE)) [[unlikely]]
+		return false;
+	if (!write_msr(exit.vcpu, exit.vmcs, exit.ecx(), value, By::guest)) [[unlikely]]
+		return false;
+	KVMPP_TRACE(msr, exit.vcpu.id, true, exit.ecx(), value, false);
+	exit.complete();
+	return true;
+}
+
+Result<After> handle_msr_read(Exit &exit)
+{
+	if (answer_msr_read(exit))
+		return After::reenter;
+	return refuse(exit, KVM_MSR_FILTER_READ, KVM_EXIT_X86_RDMSR, IoState::Waiting::msr_read, 0);
 }
 
 Result<After> handle_msr_write(Exit &exit)
 {
-	const u64 value = exit.edx_eax();
-	const u32 refused = attempt(exit.vcpu, exit.vmcs, exit.ecx(), KVM_MSR_FILTER_WRITE,
-		[&] { return write_msr(exit.vcpu, exit.vmcs, exit.ecx(), value, By::guest); });
-	KVMPP_TRACE(msr, exit.vcpu.id, true, exit.ecx(), value, refused != 0);
-	if (refused)
-		return refuse(exit, refused, KVM_EXIT_X86_WRMSR, IoState::Waiting::msr_write, value);
-	return exit.complete();
+	if (answer_msr_write(exit))
+		return After::reenter;
+	return refuse(exit, KVM_MSR_FILTER_WRITE, KVM_EXIT_X86_WRMSR, IoState::Waiting::msr_write,
+		exit.edx_eax());
 }
 
 After complete_msr(Vcpu &vcpu, vmx::Current vmcs, IoState::Waiting waiting)

@@ -353,16 +353,16 @@ std::optional<u64> read_msr(Vcpu &vcpu, vmx::Current vmcs, u32 index, By by)
 	return {};
 }
 
-bool write_msr(Vcpu &vcpu, vmx::Current vmcs, u32 index, u64 value, By by)
+namespace
+{
+
+// All but those that guests write all the time.
+[[gnu::noinline]] bool write_other(Vcpu &vcpu, vmx::Current vmcs, u32 index, u64 value, By by)
 {
 	auto &msrs = vcpu.msrs;
-	if (is_x2apic(index))
-		return vcpu.lapic && apply_apic_effect(vcpu, vcpu.lapic->write_msr(index, value));
-
 	switch (index) {
 	case msr::tsc: return write_tsc(vcpu, value, by);
 	case msr::tsc_adjust: return write_tsc_adjust(vcpu, value, by);
-	case msr::tsc_deadline: vcpu.set_tsc_deadline(value); return true;
 	case msr::apic_base: return vcpu.set_apic_base(value, by == By::vmm).has_value();
 	case msr::efer: return write_efer(vcpu, vmcs, value, by);
 	case msr::pat:
@@ -455,6 +455,19 @@ bool write_msr(Vcpu &vcpu, vmx::Current vmcs, u32 index, u64 value, By by)
 		return vcpu.machine_check.write(index, value, by == By::vmm);
 	// Writable where a zero makes no difference.
 	return reads_as_zero(index) && value == 0;
+}
+
+} // namespace
+
+bool write_msr(Vcpu &vcpu, vmx::Current vmcs, u32 index, u64 value, By by)
+{
+	if (index == msr::tsc_deadline) {
+		vcpu.set_tsc_deadline(value);
+		return true;
+	}
+	if (is_x2apic(index))
+		return vcpu.lapic && apply_apic_effect(vcpu, vcpu.lapic->write_msr(index, value));
+	return write_other(vcpu, vmcs, index, value, by);
 }
 
 bool knows_msr(Vcpu &vcpu, vmx::Current vmcs, u32 index)

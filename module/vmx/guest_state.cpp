@@ -32,27 +32,6 @@ auto with_fields(SegmentName name, Use &&use)
 
 } // namespace
 
-u64 GuestState::rip(Current vmcs)
-{
-	if (learn(Register::rip))
-		rip_ = vmcs.read(field::guest_rip);
-	return rip_;
-}
-
-u64 GuestState::rsp(Current vmcs)
-{
-	if (learn(Register::rsp))
-		rsp_ = vmcs.read(field::guest_rsp);
-	return rsp_;
-}
-
-u64 GuestState::rflags(Current vmcs)
-{
-	if (learn(Register::rflags))
-		rflags_ = vmcs.read(field::guest_rflags);
-	return rflags_;
-}
-
 u64 GuestState::cr0(Current vmcs)
 {
 	if (learn(Register::cr0)) {
@@ -226,6 +205,13 @@ void GuestState::write_control_registers(Current vmcs)
 	}
 	if (dirty_ & mask(Register::dr7))
 		vmcs.write(field::guest_dr7, dr7_);
+}
+
+// Outside 64-bit code RIP wraps at 4 GiB.
+void GuestState::wrap_rip(Current vmcs)
+{
+	if (!(efer_ & x86::efer::lma) || !rights(vmcs, SegmentName::cs).long_mode())
+		rip_ = static_cast<u32>(rip_);
 }
 
 void GuestState::write_dirty(Current vmcs)

@@ -60,8 +60,13 @@ class GuestState {
 	// Before an entry: writes every register that was set.
 	void flush(Current vmcs)
 	{
-		if (dirty_) [[unlikely]]
+		// Most exits complete an instruction, and nothing else.
+		if (dirty_ == mask(Register::rip) && !halts_inside_) {
+			vmcs.write(field::guest_rip, rip_);
+			dirty_ = 0;
+		} else if (dirty_) [[unlikely]] {
 			write_dirty(vmcs);
+		}
 	}
 	// An event is about to be delivered to a guest that may have halted without an exit.
 	void wake(Current vmcs)
@@ -78,9 +83,9 @@ class GuestState {
 	// True when every register below can be read without the VMCS.
 	bool knows_program_state() const { return (known_ & program_state) == program_state; }
 
-	u64 rip(Current vmcs);
-	u64 rsp(Current vmcs);
-	u64 rflags(Current vmcs);
+	u64 rip(Current vmcs) { return get<Register::rip>(rip_, vmcs, field::guest_rip); }
+	u64 rsp(Current vmcs) { return get<Register::rsp>(rsp_, vmcs, field::guest_rsp); }
+	u64 rflags(Current vmcs) { return get<Register::rflags>(rflags_, vmcs, field::guest_rflags); }
 	void set_rip(u64 value) { set<Register::rip>(rip_, value); }
 	void set_rsp(u64 value) { set<Register::rsp>(rsp_, value); }
 	// Bit 1 is always one.
@@ -121,6 +126,23 @@ class GuestState {
 	{
 		instruction_passed_ = false;
 		set<Register::interruptibility>(interruptibility_, value);
+	}
+	// Moves RIP over an instruction that was completed in software, and returns what RFLAGS are. For
+	// nearly every exit, so in one piece.
+	[[gnu::always_inline]] u64 pass_instruction(Current vmcs, u32 length)
+	{
+		constexpr u32 read = lazy_mask(Register::rip) | lazy_mask(Register::rflags);
+		const u32 known = known_;
+		const u64 old = known & mask(Register::rip) ? rip_ : vmcs.read(field::guest_rip);
+		const u64 flags = known & mask(Register::rflags) ? rflags_ : vmcs.read(field::guest_rflags);
+		rip_ = old + length;
+		rflags_ = flags;
+		known_ = known | read;
+		dirty_ |= mask(Register::rip);
+		instruction_passed();
+		if ((rip_ ^ old) >> 32) [[unlikely]]
+			wrap_rip(vmcs);
+		return flags;
 	}
 	// An instruction was completed in software: STI and MOV SS block no longer. Costs nothing: the
 	// field is looked at when somebody asks, and until then the processor holds interrupts off for
@@ -175,6 +197,13 @@ class GuestState {
 		known_ |= mask(name);
 		dirty_ |= mask(name);
 	}
+	template <Register name, class T, class F>
+	T get(T &cached, Current vmcs, F from)
+	{
+		if (learn(name))
+			cached = vmcs.read(from);
+		return cached;
+	}
 	// Whether the value has to be read; it counts as known from now on.
 	bool learn(Register name)
 	{
@@ -184,6 +213,7 @@ class GuestState {
 	}
 
 	void write_dirty(Current vmcs);
+	void wrap_rip(Current vmcs);
 	void write_control_registers(Current vmcs);
 	void follow_paging(Current vmcs);
 	// The guest runs without paging on a processor that cannot.

@@ -11,8 +11,6 @@ namespace kvmpp::x86
 namespace
 {
 
-constexpr u32 hypervisor_base = 0x40000000, extended_base = 0x80000000;
-
 // CR4 bits that exist only with a CPUID feature.
 struct Cr4Feature {
 	u64 bits;
@@ -82,50 +80,19 @@ void Cpuid::index()
 	}
 }
 
-u16 Cpuid::first_of(u32 leaf) const
-{
-	if (entries_.empty())
-		return none;
-	if (leaf < indexed_leaves)
-		return index_.basic[leaf];
-	if (leaf - hypervisor_base < indexed_leaves)
-		return index_.hypervisor[leaf - hypervisor_base];
-	if (leaf - extended_base < indexed_leaves)
-		return index_.extended[leaf - extended_base];
-	return 0;
-}
-
-const kvm_cpuid_entry2 *Cpuid::find(u32 leaf, u32 subleaf) const
-{
-	for (usize i = first_of(leaf); i < entries_.size(); ++i) {
-		const kvm_cpuid_entry2 &entry = entries_[i];
-		if (entry.function == leaf && (!(entry.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) ||
-						      entry.index == subleaf))
-			return &entry;
-	}
-	return nullptr;
-}
-
 kvm_cpuid_entry2 *Cpuid::find_mutable(u32 leaf, u32 subleaf)
 {
 	return const_cast<kvm_cpuid_entry2 *>(find(leaf, subleaf));
 }
 
-CpuidRegisters Cpuid::query(u32 leaf, u32 subleaf) const
+// Beyond the highest leaf of its class the processor answers with the highest basic one.
+CpuidRegisters Cpuid::substitute(u32 leaf, u32 subleaf) const
 {
-	const kvm_cpuid_entry2 *entry = find(leaf, subleaf);
-	if (!entry) {
-		// Beyond the highest leaf of its class the processor answers with the highest basic one.
-		const u32 highest = leaf >= extended_base ? max_extended_
-				    : leaf >= hypervisor_base && find(hypervisor_base)
-					    ? ~u32{0}
-					    : max_basic_;
-		if (leaf > highest)
-			entry = find(max_basic_, subleaf);
-	}
-	if (!entry)
-		return {};
-	return {entry->eax, entry->ebx, entry->ecx, entry->edx};
+	const u32 highest = leaf >= extended_base ? max_extended_
+			    : leaf >= hypervisor_base && find(hypervisor_base) ? ~u32{0}
+									       : max_basic_;
+	const auto *entry = leaf > highest ? find(max_basic_, subleaf) : nullptr;
+	return entry ? registers_of(*entry) : CpuidRegisters{};
 }
 
 void Cpuid::derive()

@@ -69,8 +69,21 @@ class Cpuid {
 	bool same_as(const Cpuid &other) const;
 
 	// What the guest's CPUID instruction returns, with Intel's rule for leaves out of range.
-	CpuidRegisters query(u32 leaf, u32 subleaf) const;
-	const kvm_cpuid_entry2 *find(u32 leaf, u32 subleaf = 0) const;
+	CpuidRegisters query(u32 leaf, u32 subleaf) const
+	{
+		const kvm_cpuid_entry2 *entry = find(leaf, subleaf);
+		return entry ? registers_of(*entry) : substitute(leaf, subleaf);
+	}
+	const kvm_cpuid_entry2 *find(u32 leaf, u32 subleaf = 0) const
+	{
+		for (usize i = first_of(leaf); i < entries_.size(); ++i) {
+			const kvm_cpuid_entry2 &entry = entries_[i];
+			if (entry.function == leaf && (!(entry.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) ||
+							      entry.index == subleaf))
+				return &entry;
+		}
+		return nullptr;
+	}
 	bool has(Feature feature) const { return has_bit(find(feature.leaf, feature.subleaf), feature); }
 
 	// Bits that follow the guest's own registers.
@@ -98,7 +111,22 @@ class Cpuid {
 	struct Index {
 		u16 basic[indexed_leaves], hypervisor[indexed_leaves], extended[indexed_leaves];
 	};
-	u16 first_of(u32 leaf) const;
+	static constexpr u32 hypervisor_base = 0x40000000, extended_base = 0x80000000;
+	u16 first_of(u32 leaf) const
+	{
+		if (leaf < indexed_leaves)
+			return index_.basic[leaf];
+		if (leaf - hypervisor_base < indexed_leaves)
+			return index_.hypervisor[leaf - hypervisor_base];
+		if (leaf - extended_base < indexed_leaves)
+			return index_.extended[leaf - extended_base];
+		return 0;
+	}
+	static CpuidRegisters registers_of(const kvm_cpuid_entry2 &entry)
+	{
+		return {entry.eax, entry.ebx, entry.ecx, entry.edx};
+	}
+	[[gnu::cold]] CpuidRegisters substitute(u32 leaf, u32 subleaf) const;
 
 	host::Array<kvm_cpuid_entry2> entries_;
 	Index index_{};

@@ -118,7 +118,7 @@ public:
 	std::optional<u8> injectable() const
 	{
 		const u8 vector = irr_.highest();
-		if (vector >> 4 <= processor_priority() >> 4)
+		if (vector == 0 || vector >> 4 <= processor_priority() >> 4)
 			return {};
 		return vector;
 	}

@@ -32,7 +32,8 @@ public:
 	vtx::Processor vtx;
 	// What the host was asked to do on this CPU.
 	struct Counts {
-		u64 branch_barriers = 0, nmis = 0, machine_checks = 0, l1d_flushes = 0;
+		u64 branch_barriers = 0, nmis = 0, machine_checks = 0, l1d_flushes = 0,
+		    guest_leaves = 0; // interrupts came on after a guest's stretch
 	} counts;
 
 	// A reschedule interrupt: ends a guest's run.

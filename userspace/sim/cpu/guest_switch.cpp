@@ -59,6 +59,13 @@ void kvmpp_guest_begin(void)
 	sim::this_cpu().in_guest = true;
 }
 
+__s32 kvmpp_guest_tracked = 1;
+
+void kvmpp_guest_again(void)
+{
+	kvmpp_guest_begin();
+}
+
 void kvmpp_guest_end(void)
 {
 	sim::this_cpu().in_guest = false;
@@ -66,6 +73,7 @@ void kvmpp_guest_end(void)
 
 void kvmpp_guest_leave(void)
 {
+	++sim::this_cpu().counts.guest_leaves;
 	kvmpp_irq_enable();
 }
 

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "run/fast_path.h"
+
+#include <linux/kvm_para.h>
+#include "machine/vm.h"
+#include "run/deadline.h"
+#include "run/handlers.h"
+#include "x86/msr.h"
+
+namespace kvmpp::run
+{
+namespace
+{
+
+namespace msr = x86::msr;
+using x86::ApicRegister;
+
+constexpr u32 msr_of(ApicRegister name)
+{
+	return x86::x2apic_msr_first + static_cast<u32>(name) / 16;
+}
+
+constexpr bool is_x2apic(u32 index)
+{
+	return index >= x86::x2apic_msr_first && index <= x86::x2apic_msr_last;
+}
+
+// An interrupt for one processor by its ID: others go to as many as there are.
+bool has_one_target(u64 command)
+{
+	constexpr u64 logical = 1 << 11, shorthands = 3 << 18, self = 1 << 18, everybody = ~u32{0};
+	return (command & shorthands) == self ||
+	       (!(command & (shorthands | logical)) && command >> 32 != everybody);
+}
+
+// One of the others gives the CPU away, one goes to as many processors as it names.
+bool hypercall_is_short(u32 number)
+{
+	return number != KVM_HC_SCHED_YIELD && number != KVM_HC_SEND_IPI;
+}
+
+// Whether the guest's registers of its local APIC are in order: it may have ended an interrupt in its memory.
+bool apic_is_current(const Vcpu &vcpu)
+{
+	return vcpu.lapic && !vcpu.pv_eoi.offered() && vcpu.apic_help != machine::ApicHelp::delivery;
+}
+
+bool write_is_short(Exit &exit)
+{
+	const Vcpu &vcpu = exit.vcpu;
+	switch (exit.ecx()) {
+	case msr::tsc_deadline:
+	case msr::spec_ctrl: return true;
+	case msr_of(ApicRegister::self_ipi): return apic_is_current(vcpu);
+	case msr_of(ApicRegister::icr): return apic_is_current(vcpu) && has_one_target(exit.edx_eax());
+	case msr_of(ApicRegister::eoi):
+		return apic_is_current(vcpu) &&
+		       !vcpu.vm.interrupts.wants_eoi(*vcpu.lapic, vcpu.lapic->highest_in_service());
+	default: return false;
+	}
+}
+
+} // namespace
+
+bool answer_fast(Exit &exit)
+{
+	Vcpu &vcpu = exit.vcpu;
+	switch (exit.reason.basic()) {
+	case vmx::ExitReason::vmcall:
+		return hypercall_is_short(exit.eax()) && handle_vmcall(exit).has_value();
+	case vmx::ExitReason::msr_write: return write_is_short(exit) && answer_msr_write(exit);
+	case vmx::ExitReason::msr_read:
+		return (!is_x2apic(exit.ecx()) || apic_is_current(vcpu)) && answer_msr_read(exit);
+	case vmx::ExitReason::pause:
+		// Nobody else could be waited for.
+		return vcpu.vm.vcpus.count() == 1 && handle_nop(exit).has_value();
+	case vmx::ExitReason::preemption_timer: look_at_deadline(vcpu); return true;
+	default: return false;
+	}
+}
+
+} // namespace kvmpp::run
