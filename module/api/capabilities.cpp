@@ -80,7 +80,7 @@ int check_extension(long capability)
 		return KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK;
 	case KVM_CAP_COALESCED_MMIO: return KVM_COALESCED_MMIO_PAGE_OFFSET;
 	case KVM_CAP_X86_USER_SPACE_MSR: return user_msr_reasons;
-	case KVM_CAP_X86_DISABLE_EXITS: return machine::VmOptions::known_exits;
+	case KVM_CAP_X86_DISABLE_EXITS: return machine::VmOptions::known_exits();
 	case KVM_CAP_DISABLE_QUIRKS2: return machine::VmOptions::known_quirks;
 	case KVM_CAP_X86_BUS_LOCK_EXIT:
 		return hypervisor().detects_bus_locks() ? KVM_BUS_LOCK_DETECTION_OFF | KVM_BUS_LOCK_DETECTION_EXIT : 0;

@@ -102,7 +102,7 @@ Result<> enable_capability(Vm &vm, const kvm_enable_cap &request)
 	case KVM_CAP_X86_NOTIFY_VMEXIT: return enable_notify(vm, request.args[0]);
 	case KVM_CAP_HALT_POLL: return vm.set_halt_poll_limit(request.args[0]);
 	case KVM_CAP_X86_DISABLE_EXITS:
-		if (request.args[0] & ~machine::VmOptions::known_exits)
+		if (request.args[0] & ~machine::VmOptions::known_exits())
 			return fail(EINVAL);
 		return vm.change_options([&](auto &options) {
 			options.disabled_exits |= static_cast<u8>(request.args[0]);

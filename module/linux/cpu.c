@@ -51,6 +51,12 @@ void kvmpp_cpu_kick_and_wait(const unsigned long *cpus)
 	on_each_cpu_mask(to_cpumask(cpus), leave_guest, NULL, 1);
 }
 
+int kvmpp_mwait_usable(void)
+{
+	return boot_cpu_has(X86_FEATURE_MWAIT) && boot_cpu_has(X86_FEATURE_ARAT) &&
+	       !boot_cpu_has_bug(X86_BUG_MONITOR);
+}
+
 void kvmpp_cpu_hotplug_lock(void)
 {
 	cpus_read_lock();

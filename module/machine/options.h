@@ -4,6 +4,7 @@
 #pragma once
 
 #include <linux/kvm.h>
+#include "host/seam.h"
 #include "host/types.h"
 
 namespace kvmpp::machine
@@ -29,8 +30,12 @@ struct alignas(u64) VmOptions {
 					    KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT |
 					    KVM_X86_QUIRK_FIX_HYPERCALL_INSN |
 					    KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS;
-	// Of the guest's HLT and PAUSE, which then are its own affair.
-	static constexpr u64 known_exits = KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE;
+	// Of what the guest waits with, which then is its own affair, and its reads of how long CPUs slept.
+	static u64 known_exits()
+	{
+		return KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE | KVM_X86_DISABLE_EXITS_CSTATE |
+		       (kvmpp_mwait_usable() ? KVM_X86_DISABLE_EXITS_MWAIT : 0);
+	}
 	bool exits_on(u64 what) const { return !(disabled_exits & what); }
 	bool has_quirk(u64 quirk) const { return !(disabled_quirks & quirk); }
 };

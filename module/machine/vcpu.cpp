@@ -80,6 +80,10 @@ void Vcpu::follow_msr_filter()
 		msr_bitmap.intercept_reads(index, forbidden(index, KVM_MSR_FILTER_READ));
 		msr_bitmap.intercept_writes(index, forbidden(index, KVM_MSR_FILTER_WRITE));
 	}
+	const bool hides_residency = vm.options().exits_on(KVM_X86_DISABLE_EXITS_CSTATE);
+	for (const u32 index : {msr::core_c1_residency, msr::core_c3_residency, msr::core_c6_residency,
+		     msr::core_c7_residency})
+		msr_bitmap.intercept_reads(index, hides_residency || forbidden(index, KVM_MSR_FILTER_READ));
 	msr_bitmap.intercept_reads(msr::tsc, forbidden(msr::tsc, KVM_MSR_FILTER_READ));
 	// These are handed out when the guest first uses them.
 	msr_bitmap.intercept(msr::spec_ctrl, true);
@@ -178,6 +182,10 @@ void Vcpu::initialize_vmcs(vmx::Current vmcs)
 		controls.secondary &= ~vmx::secondary::pause_loop_exiting;
 	}
 
+	if (!vm.options().exits_on(KVM_X86_DISABLE_EXITS_MWAIT))
+		controls.primary &= ~(vmx::primary::mwait_exiting | vmx::primary::monitor_exiting);
+	if (!vm.options().exits_on(KVM_X86_DISABLE_EXITS_CSTATE))
+		mailbox.request(Request::msr_filter);
 	if (!vm.options().exits_on_bus_lock)
 		controls.secondary &= ~vmx::secondary::bus_lock_detection;
 	if (!vm.options().notifies)

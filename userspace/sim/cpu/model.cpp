@@ -88,6 +88,7 @@ const std::map<u32, u64> &host_msrs(unsigned cpu)
 
 u32 mitigation_bits = 0;
 int apicv = -1;
+bool mwait_usable = true;
 std::vector<u32> user_return_msrs;
 
 } // namespace
@@ -107,6 +108,7 @@ void reset_model()
 {
 	mitigation_bits = 0;
 	apicv = -1;
+	mwait_usable = true;
 	user_return_msrs.clear();
 	reset_cpuid();
 }
@@ -127,6 +129,11 @@ void check_host_registers(const Cpu &cpu)
 void set_mitigations(u32 mitigations)
 {
 	mitigation_bits = mitigations;
+}
+
+void set_mwait_usable(bool usable)
+{
+	mwait_usable = usable;
 }
 
 void set_apicv(int wanted)
@@ -195,6 +202,11 @@ int kvmpp_force_emulation(void)
 int kvmpp_apicv(void)
 {
 	return sim::apicv;
+}
+
+int kvmpp_mwait_usable(void)
+{
+	return sim::mwait_usable;
 }
 
 __u32 kvmpp_mitigations(void)

@@ -20,6 +20,9 @@ void check_host_registers(const Cpu &cpu);
 // kvmpp_mitigation bits, before kvmpp_start().
 void set_mitigations(u32 mitigations);
 
+// What kvmpp_mwait_usable() answers; yes until then.
+void set_mwait_usable(bool usable);
+
 // What kvmpp_apicv() answers; -1 until then.
 void set_apicv(int wanted);
 

@@ -64,6 +64,9 @@ public:
 		vmcs_.set(field, value);
 	}
 
+	// By the MSR bitmap.
+	bool msr_exits(u32 index, bool write) const;
+
 	// Instructions that exit, at RIP.
 	GuestExit cpuid(u32 leaf, u32 subleaf = 0);
 	GuestExit hlt() { return GuestExit::of(vmx::ExitReason::hlt, 0, 1); }
@@ -93,7 +96,6 @@ public:
 private:
 	template <class Copy>
 	std::optional<GuestExit> access(u64 address, usize size, bool write, Copy &&copy);
-	bool msr_exits(u32 index, bool write) const;
 	std::optional<GuestExit> translate(u64 address, bool write, u64 &host);
 
 	vtx::Vmcs &vmcs_;

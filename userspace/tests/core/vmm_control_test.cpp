@@ -286,6 +286,9 @@ TEST_F(VmmControl, MachineChecksOfTheVmmReachTheGuest)
 }
 
 // KVM_CAP_X86_DISABLE_EXITS.
+constexpr long every_exit = KVM_X86_DISABLE_EXITS_MWAIT | KVM_X86_DISABLE_EXITS_HLT |
+			    KVM_X86_DISABLE_EXITS_PAUSE | KVM_X86_DISABLE_EXITS_CSTATE;
+
 TEST_F(VmmControl, AGuestThatHaltsByItself)
 {
 	namespace field = vmx::field;
@@ -294,7 +297,7 @@ TEST_F(VmmControl, AGuestThatHaltsByItself)
 	const sim::UserMemory ram{16};
 	ASSERT_EQ(vm.set_slot(0, 0, ram), 0);
 	const long offered = vm.ioctl(KVM_CHECK_EXTENSION, long{KVM_CAP_X86_DISABLE_EXITS});
-	EXPECT_EQ(offered, KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE);
+	EXPECT_EQ(offered, every_exit);
 	kvm_enable_cap request{};
 	request.cap = KVM_CAP_X86_DISABLE_EXITS;
 	request.args[0] = ~static_cast<u64>(offered);
@@ -335,6 +338,45 @@ TEST_F(VmmControl, AGuestThatHaltsByItself)
 	kvm_regs regs = vcpu.regs();
 	ASSERT_EQ(vcpu.ioctl(KVM_SET_REGS, &regs), 0);
 	EXPECT_EQ(vcpu.run(goes_on), 0);
+}
+
+TEST_F(VmmControl, AGuestThatWaitsByMwait)
+{
+	namespace field = vmx::field;
+	constexpr u32 waiting = vmx::primary::mwait_exiting | vmx::primary::monitor_exiting;
+	constexpr u32 residencies[] = {0x660, 0x3fc, 0x3fd, 0x3fe}; // of C1, C3, C6, C7
+	for (const u64 given : {u64{0}, u64{KVM_X86_DISABLE_EXITS_MWAIT}, u64{KVM_X86_DISABLE_EXITS_CSTATE}}) {
+		const Vm vm;
+		const sim::UserMemory ram{16};
+		ASSERT_EQ(vm.set_slot(0, 0, ram), 0);
+		kvm_enable_cap request{};
+		request.cap = KVM_CAP_X86_DISABLE_EXITS;
+		request.args[0] = given;
+		ASSERT_EQ(vm.ioctl(KVM_ENABLE_CAP, &request), 0);
+		const Vcpu vcpu = vm.create_vcpu();
+		vcpu.enter_protected_mode(0x1000);
+		EXPECT_EQ(vcpu.run([&](Guest &g) {
+			EXPECT_EQ(g.get(field::primary_controls) & waiting,
+				given == KVM_X86_DISABLE_EXITS_MWAIT ? 0u : waiting);
+			for (const u64 index : residencies) {
+				EXPECT_EQ(g.msr_exits(index, false), given != KVM_X86_DISABLE_EXITS_CSTATE);
+				EXPECT_TRUE(g.msr_exits(index, true));
+			}
+			return GuestExit::of(vmx::ExitReason::triple_fault);
+		}), 0);
+	}
+}
+
+TEST_F(VmmControl, AHostThatMwaitDoesNotWakeKeepsItToItself)
+{
+	sim::set_mwait_usable(false);
+	const Vm vm;
+	kvm_enable_cap request{};
+	request.cap = KVM_CAP_X86_DISABLE_EXITS;
+	request.args[0] = KVM_X86_DISABLE_EXITS_MWAIT;
+	EXPECT_EQ(vm.ioctl(KVM_ENABLE_CAP, &request), -EINVAL);
+	EXPECT_EQ(vm.ioctl(KVM_CHECK_EXTENSION, long{KVM_CAP_X86_DISABLE_EXITS}),
+		every_exit & ~KVM_X86_DISABLE_EXITS_MWAIT);
 }
 
 } // namespace
