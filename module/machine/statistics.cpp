@@ -94,7 +94,8 @@ constexpr auto reason_slots = [] {
 constexpr auto vcpu_names = [] {
 	std::array<const char *, VcpuStatistics::count> names{"entries", "exits", "exits_to_user", "signals",
 		"halts", "events_injected", "instructions_emulated", "page_faults",
-		"halt_attempted_poll", "halt_successful_poll", "halt_wakeup"};
+		"halt_attempted_poll", "halt_successful_poll", "halt_wakeup", "async_page_faults",
+		"async_pages_ready"};
 	for (unsigned i = 0; i < std::size(exit_reasons); ++i)
 		names[first_reason + i] = exit_reasons[i].name;
 	names[VcpuStatistics::other] = "exit_other";
