@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "interrupts.h"
 #include "modules.h"
@@ -101,6 +102,7 @@ public:
 	~MissingPage() { ::close(fd_); }
 
 	void *bytes() const { return backing_.bytes(); }
+	void duplicate() const { REQUIRE(dup(fd_) >= 0); }
 	// Whether somebody wants it, or comes to want it within that time.
 	bool wanted(int milliseconds) const
 	{
@@ -263,6 +265,46 @@ TEST(the_end_of_a_vm_waits_for_no_page)
 	}
 	CHECK(missing.wanted(0));
 	missing.give();
+}
+
+TEST(the_end_of_a_process_waits_for_no_page)
+{
+	if (!is_kvmpp()) // where it does
+		skip_test("for kvmpp");
+	const pid_t child = fork();
+	REQUIRE(child >= 0);
+	if (child == 0) {
+		MissingPage missing;
+		Fixture guest{kernel_mode, missing};
+		// Closed after the VM.
+		missing.duplicate();
+		guest.run_to_out(report_port);
+		guest.run_to_out(report_port);
+		_exit(guest.value<u64>(faults) == 1 && missing.wanted(10'000) ? 0 : 1);
+	}
+	int status = -1;
+	for (unsigned i = 0; i < 200 && waitpid(child, &status, WNOHANG) == 0; ++i)
+		usleep(100'000);
+	CHECK_EQ(status, 0);
+}
+
+TEST(a_page_under_way_keeps_the_module)
+{
+	if (!is_kvmpp()) // where the end of the VM waits for it
+		skip_test("for kvmpp");
+	need_modules();
+	MissingPage missing;
+	{
+		Fixture guest{kernel_mode, missing};
+		CHECK_EQ(guest.run_to_out(report_port), enabled);
+		CHECK_EQ(guest.run_to_out(report_port), without_page);
+		CHECK(missing.wanted(10'000));
+	}
+	usleep(100'000);
+	CHECK_EQ(unload(module_name()), -EAGAIN);
+	missing.give();
+	CHECK_EQ(unload_soon(module_name()), 0);
+	load_all();
 }
 
 TEST(the_msrs_are_saved)
