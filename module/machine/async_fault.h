@@ -30,8 +30,8 @@ class AsyncFaults : host::Pinned {
 	bool in_kernel_mode() const { return msr_ & KVM_ASYNC_PF_SEND_ALWAYS; }
 	u64 msr() const { return msr_; }
 	u8 vector() const { return vector_; }
-	// What was under way is forgotten; a guest that switches this on, or is restored with it on, is told that
-	// everything is there. False, and nothing has changed: reserved bits are set, or no RAM is there.
+	// What was under way is forgotten; a guest that switches this on, or is restored with it on, is told
+	// that everything is there. False, and nothing has changed: reserved bits are set, or no RAM is there.
 	bool set_msr(u64 value, const GuestMemory &memory);
 	bool set_vector(u64 value);
 	void reset();
