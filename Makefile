@@ -27,6 +27,7 @@ check-all: check
 	+$(MAKE) check-emulator
 	+$(MAKE) fuzz FUZZ_SECONDS=600
 	+$(MAKE) check-upstream
+	scripts/in-testhost --job swapped
 
 # The emulator against this machine's processor, for as many seconds as LIMIT says.
 check-emulator:
@@ -63,7 +64,7 @@ help:
 	@echo 'make modules_install   installs it'
 	@echo 'make clean             removes what the build of the module made'
 	@echo 'make check             all tests; 15 to 40 minutes'
-	@echo 'make check-all         that, check-emulator, check-upstream, ten minutes of each fuzzer'
+	@echo 'make check-all         that, check-emulator, check-upstream, ten minutes of each fuzzer, job swapped'
 	@echo 'make check-emulator    the emulator against this processor, ten minutes of it (LIMIT=SECONDS)'
 	@echo 'make check-upstream    Linux'"'"'s own KVM selftests, beside kvm_intel; a quarter of an hour'
 	@echo 'make demo              an emulated Intel machine, in it kvmpp, on it Linux as a guest'

@@ -71,6 +71,8 @@ int check_extension(long capability)
 	case KVM_CAP_SREGS2:
 	case KVM_CAP_KVMCLOCK_CTRL:
 	case KVM_CAP_X86_SMM:
+	case KVM_CAP_ASYNC_PF:
+	case KVM_CAP_ASYNC_PF_INT:
 	case KVM_CAP_INTERNAL_ERROR_DATA:
 	case KVM_CAP_IMMEDIATE_EXIT: return 1;
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:

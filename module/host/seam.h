@@ -83,12 +83,23 @@ struct kvmpp_user_page {
 /*
  * Finds and references the page behind a user address, faulting it in. `write` asks for a writable
  * one; without it a page that happens to be writable says so. -EFAULT: nothing usable is mapped
- * there; -EINTR: a signal came; -EHWPOISON.
+ * there; -EINTR: a signal came; -EHWPOISON. Without `wait` -EBUSY for a page that somebody has to
+ * bring first: a disk, another process.
  */
-int kvmpp_user_page_get(__u64 address, int write, struct kvmpp_user_page *page);
+int kvmpp_user_page_get(__u64 address, int write, int wait, struct kvmpp_user_page *page);
 /* As above without sleeping: -EAGAIN when the page is not there yet. */
 int kvmpp_user_page_get_fast(__u64 address, int write, struct kvmpp_user_page *page);
 void kvmpp_user_page_put(const struct kvmpp_user_page *page, int dirty);
+/*
+ * A thread of the host's brings in a page of the calling thread's address space, and then calls
+ * done(context), which must not sleep, whether there is such a page or not. It starts at once, or not at
+ * all: -ENOMEM; -EAGAIN, too many are under way. Who has started it forgets it in the end: after that
+ * done() neither runs nor will be called. Forget does not wait for the page; NULL is allowed.
+ */
+struct kvmpp_page_in;
+int kvmpp_page_in_start(__u64 address, int write, void (*done)(void *context), void *context,
+	struct kvmpp_page_in **page_in);
+void kvmpp_page_in_forget(struct kvmpp_page_in *page_in);
 /*
  * log2 of the size with which the host maps `address` right now: 12, 21 or 30. Valid only while
  * no invalidation of that range has begun (see kvmpp_mm_watch_start). Does not sleep.

@@ -62,11 +62,11 @@ class UserPage {
 	}
 
 	// EFAULT: nothing usable is mapped there; EAGAIN: it changed meanwhile; EINTR: a signal
-	// came first.
-	static Result<UserPage> get(Hva address, bool write)
+	// came first; EBUSY: somebody has to bring it first, and the caller does not wait.
+	static Result<UserPage> get(Hva address, bool write, bool wait)
 	{
 		UserPage page;
-		TRY(result_of(kvmpp_user_page_get(address.value, write, &page.page_)));
+		TRY(result_of(kvmpp_user_page_get(address.value, write, wait, &page.page_)));
 		page.held_ = true;
 		return page;
 	}
@@ -83,6 +83,32 @@ class UserPage {
 
 	kvmpp_user_page page_{};
 	bool held_ = false, dirty_ = false;
+};
+
+// A page of user memory that a thread of the host's brings in. With the end of this nobody hears of it.
+class PageIn {
+    public:
+	PageIn() = default;
+	PageIn(PageIn &&other) : started_{std::exchange(other.started_, nullptr)} {}
+	PageIn &operator=(PageIn &&other)
+	{
+		std::swap(started_, other.started_);
+		return *this;
+	}
+	~PageIn() { kvmpp_page_in_forget(started_); }
+
+	// done(context) is called once, by another thread, and does not sleep. ENOMEM; EAGAIN: too many.
+	static Result<PageIn> start(Hva address, bool write, void (*done)(void *context), void *context)
+	{
+		PageIn page;
+		TRY(result_of(kvmpp_page_in_start(address.value, write, done, context, &page.started_)));
+		return page;
+	}
+
+	explicit operator bool() const { return started_ != nullptr; }
+
+    private:
+	kvmpp_page_in *started_ = nullptr;
 };
 
 } // namespace kvmpp::host

@@ -100,6 +100,9 @@ static int __init kvmpp_init(void)
 	error = kvmpp_user_return_init();
 	if (error)
 		return error;
+	error = kvmpp_page_in_init();
+	if (error)
+		goto no_page_in;
 	error = kvmpp_start(exclusive);
 	if (error)
 		goto no_core;
@@ -121,6 +124,8 @@ no_device:
 no_power:
 	kvmpp_stop();
 no_core:
+	kvmpp_page_in_exit();
+no_page_in:
 	kvmpp_user_return_exit();
 	return error;
 }
@@ -133,6 +138,7 @@ static void __exit kvmpp_exit(void)
 	preempt_notifier_dec();
 	kvmpp_power_exit();
 	kvmpp_stop();
+	kvmpp_page_in_exit();
 	kvmpp_user_return_exit();
 }
 

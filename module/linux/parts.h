@@ -13,6 +13,9 @@ void kvmpp_guest_switch_init(void);
 int kvmpp_user_return_init(void);
 void kvmpp_user_return_exit(void);
 
+int kvmpp_page_in_init(void);
+void kvmpp_page_in_exit(void);
+
 /* Hotplug, suspend, reboot, crash: from here the core hears of them. */
 int kvmpp_power_init(void);
 void kvmpp_power_exit(void);

@@ -142,9 +142,10 @@ out:
 	return result;
 }
 
-int kvmpp_user_page_get(__u64 address, int write, struct kvmpp_user_page *out)
+int kvmpp_user_page_get(__u64 address, int write, int wait, struct kvmpp_user_page *out)
 {
-	const unsigned int flags = FOLL_HWPOISON | (write ? FOLL_WRITE : 0);
+	const unsigned int flags =
+		FOLL_HWPOISON | (write ? FOLL_WRITE : 0) | (wait ? 0 : FOLL_NOWAIT);
 	struct page *page, *better;
 	long pinned;
 
@@ -155,6 +156,8 @@ int kvmpp_user_page_get(__u64 address, int write, struct kvmpp_user_page *out)
 	pinned = get_user_pages_unlocked(address, 1, &page, flags);
 	if (pinned == -EFAULT)
 		return get_without_page(address, write, out);
+	if (!pinned && !wait)
+		return -EBUSY;
 	if (pinned != 1 || write)
 		return page_result(pinned, page, write, out);
 	/* Read faults map writable where no copy-on-write is due, which saves the second fault. */

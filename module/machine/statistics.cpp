@@ -84,7 +84,8 @@ constexpr unsigned first_reason = static_cast<unsigned>(VcpuCounter::exits_by_re
 constexpr auto vcpu_names = [] {
 	std::array<const char *, VcpuStatistics::count> names{"entries", "exits", "exits_to_user", "signals",
 		"halts", "events_injected", "instructions_emulated", "page_faults",
-		"halt_attempted_poll", "halt_successful_poll", "halt_wakeup"};
+		"halt_attempted_poll", "halt_successful_poll", "halt_wakeup", "async_page_faults",
+		"async_pages_ready"};
 	for (unsigned i = 0; i < std::size(exit_reasons); ++i)
 		names[first_reason + i] = exit_reasons[i].name;
 	names[VcpuStatistics::other] = "exit_other";

@@ -22,6 +22,8 @@ enum class VcpuCounter : u8 {
 	halt_attempted_poll,
 	halt_successful_poll,
 	halt_wakeup,
+	async_page_faults,
+	async_pages_ready,
 	exits_by_reason, // from here on, see exit_reasons in statistics.cpp
 };
 

@@ -139,6 +139,7 @@ void Vcpu::reset(bool power_up)
 	io.reset();
 	unhalted = false;
 	pv_eoi = {};
+	async_faults.reset();
 	cpuid.follow_cr4(0);
 	uses_xsave_ = switches_xcr0_ = false;
 

@@ -5,6 +5,7 @@
 
 #include <linux/kvm.h>
 #include "host/memory.h"
+#include "machine/async_fault.h"
 #include "machine/debugger.h"
 #include "machine/events.h"
 #include "machine/fpu.h"
@@ -83,6 +84,7 @@ class Vcpu : host::Pinned {
 	MsrValues msrs;
 	StealTime steal_time;
 	PvEoi pv_eoi;
+	AsyncFaults async_faults{mailbox, id};
 	HaltPolling halt_polling;
 	DebugRegisters debug;
 	Debugger debugger;

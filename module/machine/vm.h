@@ -103,10 +103,12 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 
 	// A vCPU touched guest-physical memory that its tables do not map, or not for that.
 	enum class Touch : u8 { read, write, fetch };
-	enum class Fault : u8 { mapped, no_memory_there, retry, blocked };
-	// Maps the page, or says that nothing is there (a device, perhaps). EFAULT: the VMM's memory
-	// is not accessible; EINTR, ENOMEM, EHWPOISON. May sleep.
-	Result<Fault> handle_fault(Vcpu &vcpu, const ReadSection &section, Gpa address, Touch how);
+	enum class Fault : u8 { mapped, no_memory_there, retry, blocked, would_wait };
+	// Maps the page, or says that nothing is there (a device, perhaps), or that somebody has to bring the
+	// page first and the caller does not want to wait. EFAULT: the VMM's memory is not accessible; EINTR,
+	// ENOMEM, EHWPOISON. May sleep.
+	Result<Fault> handle_fault(
+		Vcpu &vcpu, const ReadSection &section, Gpa address, Touch how, bool wait);
 
 	// What the processor translates by in an address space. Those of SMM are made when somebody first
 	// asks: most VMs have none. ENOMEM.
@@ -158,7 +160,7 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
     private:
 	static mmu::Ept::Features ept_features(const vmx::Capabilities &capabilities);
 	Result<Fault> map_identity(Vcpu &vcpu);
-	Result<Fault> try_map(Vcpu &vcpu, const ReadSection &section, Gpa address, Touch how);
+	Result<Fault> try_map(Vcpu &vcpu, const ReadSection &section, Gpa address, Touch how, bool wait);
 	mmu::Level level_for(const MemorySlot &slot, Gfn gfn, Touch how) const;
 	// nullptr: there are none yet, so nothing is mapped.
 	mmu::Ept *existing_tables(AddressSpace space)

@@ -46,7 +46,8 @@ Level Vm::level_for(const MemorySlot &slot, Gfn gfn, Touch how) const
 	return level;
 }
 
-Result<Vm::Fault> Vm::try_map(Vcpu &vcpu, const ReadSection &section, Gpa address, Touch how)
+Result<Vm::Fault> Vm::try_map(
+	Vcpu &vcpu, const ReadSection &section, Gpa address, Touch how, bool wait)
 {
 	const bool write = how == Touch::write;
 	const Gfn gfn = frame_of(address);
@@ -58,10 +59,13 @@ Result<Vm::Fault> Vm::try_map(Vcpu &vcpu, const ReadSection &section, Gpa addres
 	TRY(vcpu.page_cache.fill());
 	const u64 snapshot = invalidations_.snapshot();
 	const Hva hva = slot->hva_of(address.page());
-	auto found = host::UserPage::get(hva, write);
+	auto found = host::UserPage::get(hva, write, wait);
+	if (!found && found.error() == Errno{EAGAIN})
+		return Fault::retry;
+	if (!found && found.error() == Errno{EBUSY})
+		return Fault::would_wait;
 	if (!found)
-		return found.error() == Errno{EAGAIN} ? Result<Fault>{Fault::retry}
-						      : std::unexpected{found.error()};
+		return std::unexpected{found.error()};
 	host::UserPage &page = *found;
 	// A page that is logged becomes writable with its first write, and by itself.
 	const bool logged = static_cast<bool>(slot->dirty);
@@ -108,10 +112,11 @@ Result<Vm::Fault> Vm::map_identity(Vcpu &vcpu)
 	return Fault::mapped;
 }
 
-Result<Vm::Fault> Vm::handle_fault(Vcpu &vcpu, const ReadSection &section, Gpa address, Touch how)
+Result<Vm::Fault> Vm::handle_fault(
+	Vcpu &vcpu, const ReadSection &section, Gpa address, Touch how, bool wait)
 {
 	for (;;) {
-		const Fault result = TRY(try_map(vcpu, section, address, how));
+		const Fault result = TRY(try_map(vcpu, section, address, how, wait));
 		if (result == Fault::no_memory_there && identity_ &&
 			frame_of(address) == frame_of(identity_map_))
 			return map_identity(vcpu);

@@ -12,7 +12,12 @@ bool apply_apic_effect(machine::Vcpu &vcpu, const x86::Lapic::Effect &effect)
 	machine::Vm &vm = vcpu.vm;
 	switch (effect.kind) {
 	case Kind::none: return true;
-	case Kind::identity: vm.note_apic_id(vcpu); return true;
+	case Kind::identity:
+		vm.note_apic_id(vcpu);
+		// It may have been switched on, and takes interrupts from now on.
+		if (vcpu.async_faults.enabled())
+			vcpu.mailbox.request(machine::Request::async_fault);
+		return true;
 	case Kind::fault: return false;
 	case Kind::send: vm.interrupts.deliver(effect.message, &vcpu); return true;
 	case Kind::eoi:

@@ -2,6 +2,7 @@
 // Accesses to guest-physical memory that the tables do not map. SDM vol. 3, 28.2.1, table 28-7.
 #include "host/trace.h"
 #include "machine/vm.h"
+#include "run/async_fault.h"
 #include "run/dispatch.h"
 #include "run/emulation.h"
 #include "run/handlers.h"
@@ -37,8 +38,14 @@ Result<After> handle_ept_violation(Exit &exit)
 	KVMPP_TRACE(page_fault, vcpu.id, exit.rip(), address.value, access.raw);
 	{
 		machine::ReadSection section{vcpu.reader};
-		if (TRY(vcpu.vm.handle_fault(vcpu, section, address, access.how())) !=
-			Fault::no_memory_there)
+		const bool wait = !can_go_on_without(vcpu, exit.vmcs);
+		Fault fault = TRY(vcpu.vm.handle_fault(vcpu, section, address, access.how(), wait));
+		if (fault == Fault::would_wait) [[unlikely]] {
+			if (go_on_without(vcpu, section, address, access.how()))
+				return After::reenter;
+			fault = TRY(vcpu.vm.handle_fault(vcpu, section, address, access.how(), true));
+		}
+		if (fault != Fault::no_memory_there)
 			return After::reenter;
 	}
 

@@ -3,6 +3,7 @@
 
 #include "host/trace.h"
 #include "machine/vm.h"
+#include "run/async_fault.h"
 #include "run/clock_page.h"
 #include "run/completion.h"
 #include "run/deadline.h"
@@ -104,6 +105,8 @@ void serve_requests(Vcpu &vcpu, vmx::Current vmcs)
 	if (requests & Request::steal_time &&
 		vcpu.steal_time.come_back(vcpu.paravirtual_memory, kvmpp_run_delay_ns()))
 		vcpu.mailbox.request(Request::flush_linear);
+	if (requests & Request::async_fault)
+		report_page(vcpu);
 }
 
 // A guest that waits in HLT, or for its start-up IPI. False: a signal came.

@@ -202,6 +202,15 @@ bool write_steal_time(Vcpu &vcpu, u64 value)
 	return true;
 }
 
+bool write_async_fault(Vcpu &vcpu, u64 value, By by)
+{
+	if (by == By::guest && value & KVM_ASYNC_PF_DELIVERY_AS_INT &&
+		!vcpu.has_paravirtual(KVM_FEATURE_ASYNC_PF_INT))
+		return false;
+	// The interrupt comes from a local APIC of ours.
+	return (vcpu.lapic || !value) && vcpu.async_faults.set_msr(value, vcpu.paravirtual_memory);
+}
+
 // --- KVM's own ------------------------------------------------------------------------------------
 
 constexpr u32 feature_of(u32 index)
@@ -212,6 +221,9 @@ constexpr u32 feature_of(u32 index)
 	case MSR_KVM_STEAL_TIME: return KVM_FEATURE_STEAL_TIME;
 	case MSR_KVM_PV_EOI_EN: return KVM_FEATURE_PV_EOI;
 	case MSR_KVM_POLL_CONTROL: return KVM_FEATURE_POLL_CONTROL;
+	case MSR_KVM_ASYNC_PF_EN: return KVM_FEATURE_ASYNC_PF;
+	case MSR_KVM_ASYNC_PF_INT:
+	case MSR_KVM_ASYNC_PF_ACK: return KVM_FEATURE_ASYNC_PF_INT;
 	default: return KVM_FEATURE_CLOCKSOURCE2;
 	}
 }
@@ -225,6 +237,9 @@ std::optional<u64> read_paravirtual(Vcpu &vcpu, u32 index, By by)
 	case MSR_KVM_STEAL_TIME: return vcpu.steal_time.msr();
 	case MSR_KVM_PV_EOI_EN: return vcpu.pv_eoi.msr();
 	case MSR_KVM_POLL_CONTROL: return msrs.poll_control;
+	case MSR_KVM_ASYNC_PF_EN: return vcpu.async_faults.msr();
+	case MSR_KVM_ASYNC_PF_INT: return vcpu.async_faults.vector();
+	case MSR_KVM_ASYNC_PF_ACK: return 0;
 	// Two numbers for one: QEMU saves and restores the old one, whichever the guest has used.
 	case MSR_KVM_SYSTEM_TIME:
 	case MSR_KVM_SYSTEM_TIME_NEW: return msrs.system_time;
@@ -243,6 +258,12 @@ bool write_paravirtual(Vcpu &vcpu, u32 index, u64 value, By by)
 		if (value & ~u64{1})
 			return false;
 		vcpu.msrs.poll_control = value;
+		return true;
+	case MSR_KVM_ASYNC_PF_EN: return write_async_fault(vcpu, value, by);
+	case MSR_KVM_ASYNC_PF_INT: return (vcpu.lapic || !value) && vcpu.async_faults.set_vector(value);
+	case MSR_KVM_ASYNC_PF_ACK:
+		if (value & 1)
+			vcpu.mailbox.request(Request::async_fault);
 		return true;
 	case MSR_KVM_SYSTEM_TIME:
 	case MSR_KVM_SYSTEM_TIME_NEW: return write_system_time(vcpu, value);
@@ -341,6 +362,9 @@ std::optional<u64> read_msr(Vcpu &vcpu, vmx::Current vmcs, u32 index, By by)
 	case MSR_KVM_STEAL_TIME:
 	case MSR_KVM_PV_EOI_EN:
 	case MSR_KVM_POLL_CONTROL:
+	case MSR_KVM_ASYNC_PF_EN:
+	case MSR_KVM_ASYNC_PF_INT:
+	case MSR_KVM_ASYNC_PF_ACK:
 	case MSR_KVM_SYSTEM_TIME:
 	case MSR_KVM_SYSTEM_TIME_NEW: return read_paravirtual(vcpu, index, by);
 	}
@@ -442,6 +466,9 @@ namespace
 	case MSR_KVM_STEAL_TIME:
 	case MSR_KVM_PV_EOI_EN:
 	case MSR_KVM_POLL_CONTROL:
+	case MSR_KVM_ASYNC_PF_EN:
+	case MSR_KVM_ASYNC_PF_INT:
+	case MSR_KVM_ASYNC_PF_ACK:
 	case MSR_KVM_SYSTEM_TIME:
 	case MSR_KVM_SYSTEM_TIME_NEW: return write_paravirtual(vcpu, index, value, by);
 	}

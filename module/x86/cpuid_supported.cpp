@@ -217,7 +217,8 @@ void paravirtual(Writer &writer, const CpuidHost &host)
 		.flags = 0,
 		.eax = clocks | 1 << KVM_FEATURE_NOP_IO_DELAY | 1 << KVM_FEATURE_PV_UNHALT |
 		       1 << KVM_FEATURE_PV_EOI | 1 << KVM_FEATURE_POLL_CONTROL | 1 << KVM_FEATURE_PV_SEND_IPI | 1 << KVM_FEATURE_STEAL_TIME |
-		       1 << KVM_FEATURE_PV_TLB_FLUSH | 1 << KVM_FEATURE_PV_SCHED_YIELD,
+		       1 << KVM_FEATURE_PV_TLB_FLUSH | 1 << KVM_FEATURE_PV_SCHED_YIELD |
+		       1 << KVM_FEATURE_ASYNC_PF | 1 << KVM_FEATURE_ASYNC_PF_INT,
 		.ebx = 0,
 		.ecx = 0,
 		.edx = 0,

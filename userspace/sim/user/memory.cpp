@@ -60,6 +60,19 @@ struct UserPages {
 	{
 		return state == PageState::mapped || (state == PageState::read_only && !write);
 	}
+	// As mapped from now on, if somebody only has to bring it.
+	static bool bring(u64 address)
+	{
+		Page *page = at(address).page;
+		PageState away = PageState::away;
+		return page && page->state.compare_exchange_strong(away, PageState::mapped);
+	}
+	static void bring(u64 address, usize size)
+	{
+		for (u64 place = address; size && place - address < size + page_size; place += page_size)
+			waits += bring(std::min(place, address + size - 1));
+	}
+	static inline std::atomic<u64> waits{0};
 	// How many of the bytes from `address` on can be accessed.
 	static usize reach(u64 address, usize size, bool write)
 	{
@@ -149,6 +162,16 @@ UserArgument::~UserArgument()
 	arguments.pop_back();
 }
 
+u64 waits_for_pages()
+{
+	return UserPages::waits;
+}
+
+bool bring_page(u64 address)
+{
+	return UserPages::bring(address);
+}
+
 void check_guest_access(u64 address, bool write)
 {
 	const auto found = UserPages::at(address);
@@ -166,6 +189,7 @@ using kvmpp::sim::UserPages;
 size_t kvmpp_user_read(void *to, __u64 from, size_t size)
 {
 	sim::might_sleep("a read of user memory");
+	UserPages::bring(from, size);
 	return kvmpp_user_read_atomic(to, from, size);
 }
 
@@ -186,6 +210,7 @@ size_t kvmpp_user_read_atomic(void *to, __u64 from, size_t size)
 size_t kvmpp_user_write(__u64 to, const void *from, size_t size)
 {
 	sim::might_sleep("a write of user memory");
+	UserPages::bring(to, size);
 	return kvmpp_user_write_atomic(to, from, size);
 }
 
@@ -209,6 +234,8 @@ int kvmpp_user_range_ok(__u64 address, __u64 size)
 
 int kvmpp_user_compare_exchange(__u64 address, unsigned int size, __u64 *expected, __u64 desired)
 {
+	sim::might_sleep("an exchange in user memory");
+	UserPages::bring(address, size);
 	if (sim::fails_now(sim::Fallible::user_memory) || address & (size - 1) ||
 		UserPages::reach(address, size, true) < size)
 		return -EFAULT;
@@ -228,11 +255,15 @@ int kvmpp_user_compare_exchange(__u64 address, unsigned int size, __u64 *expecte
 	}
 }
 
-int kvmpp_user_page_get(__u64 address, int write, kvmpp_user_page *page)
+int kvmpp_user_page_get(__u64 address, int write, int wait, kvmpp_user_page *page)
 {
 	sim::might_sleep("looking a user page up");
 	if (sim::this_thread().signal)
 		return -EINTR;
+	const auto found = UserPages::at(address);
+	if (!wait && found.page && found.page->state == sim::PageState::away)
+		return -EBUSY;
+	UserPages::bring(address, 1);
 	return kvmpp_user_page_get_fast(address, write, page);
 }
 
@@ -246,6 +277,8 @@ int kvmpp_user_page_get_fast(__u64 address, int write, kvmpp_user_page *page)
 	const sim::PageState state = found->state;
 	if (state == sim::PageState::poisoned)
 		return -EHWPOISON;
+	if (state == sim::PageState::away)
+		return -EAGAIN;
 	if (!UserPages::allows(state, write))
 		return -EFAULT;
 	*page = {.pfn = address >> page_shift,

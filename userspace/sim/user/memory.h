@@ -11,7 +11,8 @@
 namespace kvmpp::sim
 {
 
-enum class PageState : u8 { mapped, read_only, unmapped, poisoned };
+// away: somebody has to bring the page first (a disk, another process). Whoever waits for it gets it at once.
+enum class PageState : u8 { mapped, read_only, unmapped, poisoned, away };
 
 // Memory for a guest, whose mappings change. Pages know who holds references.
 class UserMemory {
@@ -64,6 +65,14 @@ public:
 	~UserArgument();
 	UserArgument(const UserArgument &) = delete;
 };
+
+// Pages that threads of the host's are bringing in, and how many threads have waited for one themselves.
+usize page_ins();
+u64 waits_for_pages();
+// Whoever brings a page: it is mapped from now on, if it was away.
+bool bring_page(u64 address);
+// So many of them, the first ones first, come and are reported.
+void finish_page_ins(usize count = ~usize{0});
 
 // A guest's access by EPT. Ends the test if the page has been taken from the guest.
 void check_guest_access(u64 address, bool write);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Threads of one VMM at once: vCPUs run while slots change, interrupts are raised, dirty bits are read
 // and descriptors are closed. ThreadSanitizer looks at these (scripts/check).
+#include <asm/kvm_para.h>
 #include <chrono>
 #include <thread>
 #include "tests/core/machine.h"
@@ -332,6 +333,68 @@ TEST_F(Concurrency, SignalsEndRunsAndSleeps)
 	}
 	no_more_signals = true;
 	running.join();
+}
+
+// Pages come while the guest touches them, hears of others, and switches that off and on.
+TEST_F(Concurrency, PagesComeThatAGuestDoesNotWaitFor)
+{
+	constexpr u64 place = 0x3000, on = place | KVM_ASYNC_PF_ENABLED | KVM_ASYNC_PF_DELIVERY_AS_INT |
+					   KVM_ASYNC_PF_SEND_ALWAYS;
+	sim::UserMemory ram{16};
+	std::atomic<bool> stop{false};
+	std::atomic<u64> missed{0}, heard{0};
+	const auto program = [&, n = u64{0}](Guest &g) mutable -> GuestExit {
+		auto &told = ram.at<kvm_vcpu_pv_apf_data>(place);
+		g.set(vmx::field::guest_rflags, g.get(vmx::field::guest_rflags) | X86_EFLAGS_IF);
+		if (stop)
+			return GuestExit::of(ExitReason::triple_fault);
+		const auto event = g.delivered ? g.delivered->event.type() : vmx::EventType::software_interrupt;
+		if (event == vmx::EventType::external_interrupt) {
+			++heard;
+			told.token = 0;
+			return g.write_x2apic(0x80b, 0).value_or(GuestExit::of(ExitReason::external_interrupt));
+		}
+		if (event == vmx::EventType::hardware_exception) {
+			++missed;
+			told.flags = 0;
+		}
+		u8 value;
+		switch (++n % 16) {
+		case 0: return g.wrmsr(MSR_KVM_ASYNC_PF_EN, n % 256 ? on : 0);
+		case 4:
+		case 8: return g.wrmsr(MSR_KVM_ASYNC_PF_ACK, 1);
+		default: break;
+		}
+		if (const auto exit = g.read(0x8000 + n * 316 % 0x8000, &value, 1))
+			return *exit;
+		return GuestExit::of(ExitReason::external_interrupt);
+	};
+	for (unsigned i = 0; i < 3; ++i) {
+		stop = false;
+		Vm vm;
+		ASSERT_EQ(vm.ioctl(KVM_CREATE_IRQCHIP), 0);
+		ASSERT_EQ(vm.set_slot(0, 0, ram), 0);
+		Vcpu vcpu = vm.create_vcpu();
+		EXPECT_EQ(vcpu.set_supported_cpuid(), 0);
+		vcpu.enter_long_mode(0x1000, 0x1000);
+		EXPECT_EQ(vcpu.set_msr(0x1b, 0xfee00d00), 1);
+		EXPECT_EQ(vcpu.set_msr(0x80f, 0x1ff), 1);
+		EXPECT_EQ(vcpu.set_msr(0x835, 0x10000), 1);
+		EXPECT_EQ(vcpu.set_msr(MSR_KVM_ASYNC_PF_INT, 0xec), 1);
+		std::thread running{[&] { EXPECT_EQ(vcpu.run(program), 0); }};
+		auto taking = repeat([&] { ram.change(8, 8, sim::PageState::away); });
+		auto bringing = repeat([] { sim::finish_page_ins(1); });
+		taking.join();
+		stop = true;
+		running.join();
+		// The VM goes while pages are under way.
+		vcpu.close();
+		vm.close();
+		bringing.join();
+		sim::finish_page_ins();
+	}
+	EXPECT_GT(missed, 0u);
+	EXPECT_GT(heard, 0u);
 }
 
 } // namespace
