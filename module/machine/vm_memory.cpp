@@ -111,10 +111,13 @@ Result<Vm::Fault> Vm::map_identity(Vcpu &vcpu)
 Result<Vm::Fault> Vm::handle_fault(Vcpu &vcpu, const ReadSection &section, Gpa address, Touch how)
 {
 	for (;;) {
-		const Fault result = TRY(try_map(vcpu, section, address, how));
+		Fault result = TRY(try_map(vcpu, section, address, how));
 		if (result == Fault::no_memory_there && identity_ &&
 			frame_of(address) == frame_of(identity_map_))
 			return map_identity(vcpu);
+		if (result == Fault::no_memory_there && apic_access && vcpu.lapic &&
+			frame_of(address) == ApicAccess::frame)
+			result = TRY(map_apic_access(vcpu));
 		if (result != Fault::blocked)
 			return result;
 		// A large page is mapped read-only, or without the right to execute, or another page
