@@ -382,6 +382,33 @@ TEST_P(ApicAccess, ATaskPriorityInMemory)
 	EXPECT_EQ(vm_->ioctl(KVM_CHECK_EXTENSION, u64{KVM_CAP_VAPIC}), takes_accesses() ? 0 : 1);
 }
 
+// SMM has tables of its own, and finds the page in them; nor does it when others must not.
+TEST_P(ApicAccess, InSystemManagementMode)
+{
+	if (!has_registers())
+		GTEST_SKIP();
+	const sim::UserMemory smram{16};
+	ASSERT_EQ(vm_->set_slot(1 << 16, 0x30000, smram), 0);
+	warm_up(vcpus_[0]);
+	const auto read_version = [&](bool shown) {
+		unsigned entries = 0;
+		EXPECT_EQ(vcpus_[0].run([&](Guest &g) {
+			u32 version = 0;
+			const auto exit = g.read(apic + 0x30, &version, sizeof(version));
+			EXPECT_EQ(exit.has_value(), !shown || entries == 0);
+			EXPECT_TRUE(exit || (version & 0xff) == 0x14);
+			return ++entries == 1 && shown && exit ? *exit : GuestExit::of(ExitReason::triple_fault);
+		}),
+			0);
+		EXPECT_TRUE(vcpus_[0].shared().flags & KVM_RUN_X86_SMM);
+	};
+	ASSERT_EQ(sim::ioctl(vcpus_[0].fd(), KVM_SMI), 0);
+	read_version(true);
+	const u64 base = *vcpus_[1].msr(msr::apic_base);
+	ASSERT_EQ(vcpus_[1].set_msr(msr::apic_base, base | 1 << 10), 1);
+	read_version(false);
+}
+
 // The stack is in the APIC: nothing that a guest does, but the event must not be lost.
 TEST_P(ApicAccess, AnEventThatItsDeliveryLeadsThere)
 {
