@@ -119,7 +119,8 @@ std::optional<GuestExit> Guest::apic_written(u32 offset)
 	vtx::VirtualApic apic{vmcs_};
 	// EOI's value is lost, and of the command's destination only the byte that there is stays.
 	const auto exit = GuestExit::of(ExitReason::apic_write, offset);
-	switch (static_cast<ApicRegister>(offset)) {
+	const auto name = static_cast<ApicRegister>(offset);
+	switch ((offset & ~3u) == static_cast<u32>(ApicRegister::icr_high) ? ApicRegister::icr_high : name) {
 	case ApicRegister::tpr:
 		apic.write(ApicRegister::tpr, apic.read(ApicRegister::tpr) & 0xff);
 		return task_priority_written();

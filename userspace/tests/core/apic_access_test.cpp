@@ -409,6 +409,38 @@ TEST_P(ApicAccess, InSystemManagementMode)
 	read_version(false);
 }
 
+// An operation that exits behind its write to the page leaves there what the guest wrote, and the module does not
+// hear of it.
+TEST_P(ApicAccess, ValuesThatNobodyHasLookedAt)
+{
+	if (!has_registers())
+		GTEST_SKIP();
+	warm_up(vcpus_[0]);
+	for (const u32 value : {0xffffffffu, 0xfff8ffffu, 0u, 0x700u, 0x40400u}) {
+		EXPECT_EQ(vcpus_[0].run([&](Guest &g) {
+			for (const u32 offset : {0x20, 0xd0, 0xe0, 0xf0, 0x280, 0x320, 0x330, 0x340, 0x350, 0x360, 0x370, 0x380,
+				     0x3e0}) {
+				EXPECT_TRUE(g.write(apic + offset, &value, sizeof(value)));
+			}
+			return GuestExit::of(ExitReason::triple_fault);
+		}),
+			0);
+		for (const u32 level : {1u, 0u}) {
+			kvm_irq_level line{{2}, level};
+			EXPECT_EQ(vm_->ioctl(KVM_IRQ_LINE, &line), 0);
+		}
+		EXPECT_EQ(sim::ioctl(vcpus_[0].fd(), KVM_NMI), 0);
+		sim::clock().advance(1'000'000'000);
+		send_msi(0x45);
+		(void)taken_by(vcpus_[0]);
+		(void)state(vcpus_[0]);
+	}
+	// The next write puts one right.
+	write(vcpus_[0], 0xf0, 0x1ff, exits_of_write());
+	write(vcpus_[0], 0x320, 0xfffc00fe, exits_of_write());
+	EXPECT_EQ(get_register(vcpus_[0], 0x320), 0x400feu);
+}
+
 // The stack is in the APIC: nothing that a guest does, but the event must not be lost.
 TEST_P(ApicAccess, AnEventThatItsDeliveryLeadsThere)
 {
