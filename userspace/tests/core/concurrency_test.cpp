@@ -65,6 +65,7 @@ public:
 			EXPECT_EQ(vm.ioctl(KVM_CREATE_IRQCHIP), 0);
 		}
 		EXPECT_EQ(vm.set_slot(0, 0, ram), 0);
+		std::memcpy(ram.data() + 0x1000, "\xa1\x30\x00\xe0\xfe", 5); // mov eax, [0xfee00030]
 		for (u64 id = 0; id < 2; ++id) {
 			vcpus[id] = vm.create_vcpu(id);
 			EXPECT_EQ(vcpus[id].set_supported_cpuid(), 0);
@@ -272,7 +273,6 @@ sim::GuestProgram mode_changer(std::atomic<bool> &stop, u64)
 TEST_F(Concurrency, ApicsChangeTheirModes)
 {
 	RunningVm running{true, mode_changer};
-	std::memcpy(running.ram.data() + 0x1000, "\xa1\x30\x00\xe0\xfe", 5); // mov eax, [0xfee00030]
 	std::this_thread::sleep_for(duration);
 }
 
