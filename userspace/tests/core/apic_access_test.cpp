@@ -359,6 +359,13 @@ TEST_P(ApicAccess, MemoryOfTheVmmComesBeforeIt)
 	EXPECT_EQ(read(vcpus_[0], 0x30, {}), 0x12345678u);
 	ASSERT_EQ(vm_->set_slot(1, apic - page_size, memory.address(), 0), 0);
 	warm_up(vcpus_[0]);
+	// A ROM: reads are its own, and writes go to what there is beside it.
+	ASSERT_EQ(vm_->set_slot(1, apic - page_size, memory, KVM_MEM_READONLY), 0);
+	EXPECT_EQ(read(vcpus_[0], 0x30, {ExitReason::ept_violation}), 0x12345678u);
+	write(vcpus_[0], 0x80, 0x20, {ExitReason::ept_violation});
+	EXPECT_EQ(read(vcpus_[0], 0x30, {}), 0x12345678u);
+	ASSERT_EQ(vm_->set_slot(1, apic - page_size, memory.address(), 0), 0);
+	warm_up(vcpus_[0]);
 	// One that moves there.
 	ASSERT_EQ(vm_->set_slot(1, apic - 4 * page_size, memory), 0);
 	EXPECT_EQ(read(vcpus_[0], 0x30, exits_of_read()) & 0xff, 0x14u);
