@@ -69,6 +69,30 @@ GUEST_CODE(task_priority_guest, 64,
 		300, 0x40045) "sti\n nop\n nop\n cli\n mov %rbx, %rsi\n"
 			      "xor %eax, %eax\n mov %rax, %cr8\n" WAIT_FOR_INTERRUPTS(1) REPORT);
 
+// Writes registers of a local APIC, by some instructions that change them, then reads them all: to 0x10000.
+GUEST_CODE(registers_by_memory, 64,
+	APIC_ENABLE APIC_WRITE(080, 0x20) APIC_WRITE(0d0, 0x12345678) APIC_WRITE(0e0, 0) APIC_WRITE(310, 0x3abcdef0)
+		APIC_WRITE(320, 0x1f0ff) APIC_WRITE(360, 0x10400) APIC_WRITE(3e0, 0xb) APIC_WRITE(380, 0x7fffffff) R"(
+	mov $0xfee00000, %esi
+	addl $0x15, 0x80(%rsi)
+	orl $0x200, 0xf0(%rsi)
+	mov $0x10055, %eax
+	xchg %eax, 0x370(%rsi)
+	mov $0x10000, %edi
+	mov $64, %ecx
+1:	mov (%rsi), %eax
+	mov %eax, (%rdi)
+	add $16, %rsi
+	add $16, %rdi
+	dec %ecx
+	jnz 1b
+	mov $0xfee00350, %esi
+	mov $0x11000, %edi
+	movsl
+	pushq 0x11000
+	pop %rax
+)" REPORT);
+
 // Reads all 256 registers that an IOAPIC's selector can name.
 GUEST_CODE(ioapic_sweep, 64, R"(
 	mov $0xfec00000, %edi
@@ -209,6 +233,34 @@ TEST(task_priority_holds_interrupts_off)
 	guest.run_to_report();
 	CHECK_EQ(guest.vcpu.regs().rsi, 0u);
 	CHECK_EQ(guest.taken(), 1u);
+}
+
+TEST(a_guest_reads_what_its_vmm_sees)
+{
+	Machine guest{registers_by_memory};
+	guest.run_to_report();
+	kvm_lapic_state lapic{};
+	REQUIRE_EQ(guest.vcpu.call(KVM_GET_LAPIC, &lapic), 0);
+	const auto theirs = [&](unsigned offset) { return guest.value<u32>(at::data + offset); };
+	const auto ours = [&](unsigned offset) {
+		u32 value;
+		memcpy(&value, lapic.regs + offset, sizeof value);
+		return value;
+	};
+	for (unsigned offset = 0x20; offset <= 0x3e0; offset += 0x10) {
+		// Those that move, and those that there are not.
+		const bool missing = (offset >= 0x40 && offset < 0x80) || (offset >= 0x290 && offset < 0x300) ||
+				     (offset >= 0x3a0 && offset < 0x3e0) || offset == 0xb0 || offset == 0xc0;
+		if (!missing && offset != 0x390 && !CHECK_EQ(theirs(offset), ours(offset)))
+			note("register %#x", offset);
+	}
+	CHECK_EQ(theirs(0x80), 0x35u);
+	CHECK_EQ(theirs(0xa0), 0x35u);
+	CHECK_EQ(theirs(0xf0), 0x3ffu);
+	CHECK_EQ(theirs(0x310), 0x3a000000u);
+	CHECK_EQ(theirs(0x370), 0x10055u);
+	CHECK(theirs(0x390) > 0 && theirs(0x390) < 0x7fffffff);
+	CHECK_EQ(guest.value<u32>(0x11000), theirs(0x350));
 }
 
 TEST(an_nmi_wakes_a_halted_guest)

@@ -56,7 +56,6 @@ int check_extension(long capability)
 	case KVM_CAP_VCPU_EVENTS:
 	case KVM_CAP_BINARY_STATS_FD:
 	case KVM_CAP_GET_MSR_FEATURES:
-	case KVM_CAP_VAPIC:
 	case KVM_CAP_DISABLE_QUIRKS:
 	case KVM_CAP_MSR_PLATFORM_INFO:
 	case KVM_CAP_ENFORCE_PV_FEATURE_CPUID:
@@ -91,6 +90,8 @@ int check_extension(long capability)
 	case KVM_CAP_SYNC_REGS: return exchanged_registers;
 	case KVM_CAP_SET_GUEST_DEBUG2: return machine::Debugger::known;
 	case KVM_CAP_XSAVE2: return has_xsave ? sizeof(kvm_xsave) : 0;
+	// Of use where the guest's accesses to TPR exit.
+	case KVM_CAP_VAPIC: return !hypervisor().engine().controls().virtualizes_apic_accesses();
 	case KVM_CAP_TSC_CONTROL:
 	case KVM_CAP_VM_TSC_CONTROL: return hypervisor().scales_tsc();
 	case KVM_CAP_MCE: return x86::MachineCheck::max_banks;

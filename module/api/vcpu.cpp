@@ -79,6 +79,8 @@ Result<> set_vapic_address(Vcpu &vcpu, const kvm_vapic_addr &request)
 	if (address.value && (!address.aligned(sizeof(u32)) || !vcpu.paravirtual_memory.is_ram(address)))
 		return fail(EINVAL);
 	vcpu.task_priority.shared = address;
+	vcpu.mailbox.request(machine::Request::local_apic);
+	vcpu.follow_apic_access();
 	return {};
 }
 

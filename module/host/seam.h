@@ -371,7 +371,8 @@ enum kvmpp_mitigation {
 __u32 kvmpp_mitigations(void);
 /* For tests: whether a VM that is created now is to run in the emulator alone. */
 int kvmpp_force_emulation(void);
-/* Virtual-interrupt delivery: 0 never, 1 where the processor has it, -1 where it has posted interrupts too. */
+/* What the processor does of local APICs besides the task priority: 0 nothing, 1 all it can, -1 all it can,
+ * but it delivers interrupts only where it has posted interrupts too. */
 int kvmpp_apicv(void);
 /* Whether a guest may wait in MWAIT: it wakes from there as it should, and the host's timers go on. */
 int kvmpp_mwait_usable(void);

@@ -49,7 +49,7 @@ struct kvmpp_halt_polling kvmpp_halt_polling_parameters(void)
 
 static int apicv = -1;
 module_param(apicv, int, 0444);
-MODULE_PARM_DESC(apicv, "let the processor deliver interrupts of local APICs: 0 never, 1 if it can, -1 (default) if it has posted interrupts too");
+MODULE_PARM_DESC(apicv, "what the processor does of local APICs: 0 task priority only, 1 all it can, -1 (default) delivery only if it has posted interrupts too");
 
 int kvmpp_apicv(void)
 {

@@ -130,6 +130,7 @@ Result<> MemoryMap::set(const kvm_userspace_memory_region &region)
 	if (found)
 		return change(*found, std::move(wanted));
 	replace(wanted.space, TRY(changed(slots, wanted.id, &wanted)));
+	listener_.slot_added(wanted);
 	return {};
 }
 
@@ -158,6 +159,8 @@ Result<> MemoryMap::change(const MemorySlot &found, MemorySlot wanted)
 	replace(space, std::move(between));
 	listener_.slot_removed(leaving);
 	replace(space, std::move(after));
+	if (wanted.frames)
+		listener_.slot_added(wanted);
 	return {};
 }
 

@@ -61,6 +61,8 @@ class MemoryMap : host::Pinned {
 	// Who keeps translations of slots; called without a spinlock, and may sleep.
 	class Listener {
 	    public:
+		// Readers find it from now on, whatever was in its place.
+		virtual void slot_added(const MemorySlot &slot) = 0;
 		// No reader can bring its translations back: they have to go.
 		virtual void slot_removed(const MemorySlot &slot) = 0;
 		// Writes to these pages of it must be noticed from now on.

@@ -196,6 +196,8 @@ void Vcpu::initialize_vmcs(vmx::Current vmcs)
 	} else if (controls.primary & vmx::primary::tpr_shadow) {
 		controls.primary &= ~(vmx::primary::cr8_load_exiting | vmx::primary::cr8_store_exiting);
 		vmcs.write(field::virtual_apic_page, lapic->page());
+		if (vm.apic_access)
+			vmcs.write(field::apic_access_page, vm.apic_access.physical());
 		tpr_threshold.initialize(vmcs, 0);
 		mailbox.request(Request::local_apic);
 	}

@@ -162,6 +162,14 @@ class Vcpu : host::Pinned {
 	u64 apic_base() const { return lapic ? lapic->base() : apic_base_; }
 	// EINVAL: reserved bits, or a transition that there is not.
 	Result<> set_apic_base(u64 value, bool by_vmm);
+	// Whether accesses to the APIC's registers are the processor's where it can (machine/apic_access.h). Not
+	// while the VMM shows the guest its TPR elsewhere: that word is looked at with each exit.
+	bool uses_apic_access() const
+	{
+		return lapic && lapic->at_default_address() && !task_priority.shared.value;
+	}
+	// That may have changed.
+	void follow_apic_access();
 
 	x86::Paging paging(vmx::Current vmcs);
 	x86::Mode mode(vmx::Current vmcs);
@@ -199,6 +207,7 @@ class Vcpu : host::Pinned {
 	mmu::Ept *tables_;
 	u16 vpid_ = 0;
 	bool vmcs_initialized_ = false;
+	bool hides_apic_access_ = false;
 	void tsc_changed();
 	bool uses_xsave_ = false, switches_xcr0_ = false;
 	u64 cr8_ = 0, apic_base_ = 0; // without a local APIC of ours

@@ -82,6 +82,7 @@ Result<> Vcpu::set_apic_base(u64 value, bool by_vmm)
 	if (lapic) {
 		TRY(lapic->set_base(value, cpuid.physical_bits(), by_vmm));
 		mailbox.request(Request::local_apic);
+		follow_apic_access();
 		return {};
 	}
 	using namespace x86::msr::apic_base_bits;

@@ -27,6 +27,7 @@ Vm::Vm(Hypervisor &owner, Parts parts)
 	: hypervisor{owner}, memory_map{std::move(parts.slots), std::move(parts.smm_slots), readers, *this},
 	  ports{std::move(parts.ports), readers}, mmio{std::move(parts.mmio), readers},
 	  coalesced{ports, mmio, std::move(parts.coalesced)}, interrupts{*this, std::move(parts.routes)},
+	  apic_access{std::move(parts.apic_access)},
 	  ept_{std::move(parts.ept_root), ept_features(owner.engine().capabilities()), *this},
 	  identity_{std::move(parts.identity)},
 	  notifier_reader_{readers}, msr_filter_{std::move(parts.msr_filter)}
@@ -54,6 +55,8 @@ Result<Vm *> Vm::create(Hypervisor &hypervisor)
 	parts.ept_root = TRY(host::Page::create());
 	if (!hypervisor.unrestricted())
 		parts.identity = TRY(identity_directory());
+	if (hypervisor.engine().controls().virtualizes_apic_accesses())
+		parts.apic_access = TRY(host::Page::create());
 	auto vm = TRY(host::make<Vm>(hypervisor, std::move(parts)));
 	TRY(hypervisor.engine().acquire());
 	vm->holds_engine_ = true;

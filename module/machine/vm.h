@@ -6,6 +6,7 @@
 #include <array>
 #include <atomic>
 #include <linux/kvm.h>
+#include "machine/apic_access.h"
 #include "machine/clock.h"
 #include "machine/coalesced.h"
 #include "machine/hypervisor.h"
@@ -120,6 +121,13 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 	Result<> set_tss_address(u64 address);
 	Result<> set_identity_map_address(u64 address);
 
+	// Where the guest's accesses to its xAPICs go, for a processor that takes them.
+	ApicAccess apic_access;
+	// A vCPU must not find that page in its memory: nobody does until every one that said so has taken it
+	// back. May sleep.
+	void hide_apic_access();
+	void show_apic_access();
+
 	// The page directory with which such a processor runs a guest without paging.
 	Gpa identity_map() const { return identity_map_; }
 
@@ -153,6 +161,7 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 		host::Own<MsrFilter> msr_filter;
 		host::Page coalesced, ept_root;
 		host::Page identity; // without unrestricted guests
+		host::Page apic_access; // with a processor that takes accesses to it
 	};
 	Vm(Hypervisor &hypervisor, Parts parts);
 	~Vm();
@@ -160,6 +169,7 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
     private:
 	static mmu::Ept::Features ept_features(const vmx::Capabilities &capabilities);
 	Result<Fault> map_identity(Vcpu &vcpu);
+	Result<Fault> map_apic_access(Vcpu &vcpu);
 	Result<Fault> try_map(Vcpu &vcpu, const ReadSection &section, Gpa address, Touch how, bool wait);
 	mmu::Level level_for(const MemorySlot &slot, Gfn gfn, Touch how) const;
 	// nullptr: there are none yet, so nothing is mapped.
@@ -167,12 +177,14 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 	{
 		return space == AddressSpace::normal ? &ept_ : smm_ept_.load(std::memory_order_acquire);
 	}
+	void slot_added(const MemorySlot &slot) override;
 	void slot_removed(const MemorySlot &slot) override;
 	void protect(AddressSpace space, Gfn start, Gfn end) override;
 	bool filter_allows_msr(Vcpu &vcpu, u32 index, u32 access) const;
 	void protect_masked(AddressSpace space, Gfn first, u64 mask) override;
 	void flush_protected() override { flush_all(); }
 	void unmap(mmu::Ept &ept, Gfn start, Gfn end, bool may_yield);
+	void unmap_apic_access(AddressSpace space);
 	template <class Use>
 	void for_each_overlap(Hva start, Hva end, Use &&use);
 

@@ -116,10 +116,15 @@ Result<Vm::Fault> Vm::handle_fault(
 	Vcpu &vcpu, const ReadSection &section, Gpa address, Touch how, bool wait)
 {
 	for (;;) {
-		const Fault result = TRY(try_map(vcpu, section, address, how, wait));
+		Fault result = TRY(try_map(vcpu, section, address, how, wait));
 		if (result == Fault::no_memory_there && identity_ &&
 			frame_of(address) == frame_of(identity_map_))
 			return map_identity(vcpu);
+		// Not where a ROM is, which is to be read.
+		if (result == Fault::no_memory_there && apic_access && vcpu.lapic &&
+			frame_of(address) == ApicAccess::frame &&
+			!memory_map.read(section, vcpu.memory.space()).find(ApicAccess::frame))
+			result = TRY(map_apic_access(vcpu));
 		if (result != Fault::blocked)
 			return result;
 		// A large page is mapped read-only, or without the right to execute, or another page

@@ -33,11 +33,15 @@ Result<After> dispatch(Exit &exit)
 		return report_bus_lock(exit.vcpu, After::reenter);
 	case ExitReason::preemption_timer: look_at_deadline(exit.vcpu); return After::reenter;
 	case ExitReason::eoi_induced:
-	case ExitReason::apic_write:
 		if (exit.vcpu.apic_help != machine::ApicHelp::delivery)
 			break;
+		return handle_eoi_induced(exit);
+	case ExitReason::apic_write:
+	case ExitReason::apic_access:
+		if (!(exit.vcpu.secondary_controls.get() & vmx::secondary::apic_virtualization))
+			break;
 		return exit.reason.basic() == ExitReason::apic_write ? handle_apic_write(exit)
-								       : handle_eoi_induced(exit);
+								     : handle_apic_access(exit);
 	case ExitReason::task_switch: return handle_task_switch(exit);
 	case ExitReason::cpuid: return handle_cpuid(exit);
 	case ExitReason::hlt: return handle_hlt(exit);
@@ -80,7 +84,6 @@ Result<After> dispatch(Exit &exit)
 	case ExitReason::invalid_state:
 	case ExitReason::msr_load_failed:
 	case ExitReason::monitor_trap:
-	case ExitReason::apic_access:
 	case ExitReason::gdtr_idtr:
 	case ExitReason::ldtr_tr:
 	case ExitReason::rdtscp:

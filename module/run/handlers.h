@@ -47,6 +47,8 @@ After report_bus_lock(Vcpu &vcpu, After after);
 // virtual_apic.cpp: the guest has ended an interrupt, or written a register; it goes on behind that.
 Result<After> handle_eoi_induced(Exit &exit);
 Result<After> handle_apic_write(Exit &exit);
+// An access to a register that the processor does not do by itself.
+Result<After> handle_apic_access(Exit &exit);
 // emulation.cpp
 Result<After> handle_task_switch(Exit &exit);
 

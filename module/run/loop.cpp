@@ -137,6 +137,8 @@ constexpr bool touches_foreign_memory(vmx::ExitReason reason)
 	case vmx::ExitReason::interrupt_window:
 	case vmx::ExitReason::nmi_window:
 	case vmx::ExitReason::preemption_timer:
+	case vmx::ExitReason::tpr_below_threshold:
+	case vmx::ExitReason::apic_write:
 	case vmx::ExitReason::cpuid:
 	case vmx::ExitReason::hlt:
 	case vmx::ExitReason::vmcall:

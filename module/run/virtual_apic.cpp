@@ -4,6 +4,8 @@
 #include <array>
 #include "machine/vm.h"
 #include "run/apic_effects.h"
+#include "run/dispatch.h"
+#include "run/emulation.h"
 #include "run/handlers.h"
 
 namespace kvmpp::run
@@ -33,6 +35,17 @@ ApicHelp help_for(const Vcpu &vcpu)
 	return delivers ? ApicHelp::delivery : ApicHelp::task_priority;
 }
 
+u32 controls_for(const Vcpu &vcpu)
+{
+	const bool delivers = vcpu.apic_help == ApicHelp::delivery;
+	u32 wanted = delivers ? secondary::virtual_interrupt_delivery : 0;
+	if (vcpu.apic_help != ApicHelp::none && vcpu.uses_apic_access())
+		wanted |= secondary::virtual_apic_accesses | secondary::apic_register_virtualization;
+	else if (delivers && vcpu.lapic->x2apic_enabled())
+		wanted |= secondary::virtual_x2apic | secondary::apic_register_virtualization;
+	return wanted & vcpu.vm.hypervisor.engine().controls().secondary;
+}
+
 // Which registers the guest uses without an exit. No VMM can filter them (KVM_X86_SET_MSR_FILTER).
 void follow_x2apic(Vcpu &vcpu, bool in_page)
 {
@@ -60,14 +73,12 @@ void follow_local_apic(Vcpu &vcpu, vmx::Current vmcs)
 		return;
 	vcpu.apic_help = help_for(vcpu);
 	const bool delivers = vcpu.apic_help == ApicHelp::delivery;
-	const bool x2apic = delivers && vcpu.lapic->x2apic_enabled();
-
-	u32 wanted = delivers ? secondary::virtual_interrupt_delivery : 0;
-	if (x2apic)
-		wanted |= secondary::virtual_x2apic | secondary::apic_register_virtualization;
-	const u32 others = vcpu.secondary_controls.get() & ~secondary::apic_virtualization;
-	vcpu.secondary_controls.set(vmcs, others | wanted);
-	follow_x2apic(vcpu, x2apic);
+	const u32 wanted = controls_for(vcpu), old = vcpu.secondary_controls.get();
+	vcpu.secondary_controls.set(vmcs, (old & ~secondary::apic_virtualization) | wanted);
+	// The CPU may know the page as plain memory (SDM vol. 3, 30.4.5).
+	if ((old ^ wanted) & secondary::virtual_apic_accesses)
+		vcpu.mailbox.request(machine::Request::flush_ept);
+	follow_x2apic(vcpu, wanted & secondary::virtual_x2apic);
 	vcpu.lapic->share_with_processor(delivers);
 	if (delivers) {
 		vcpu.tpr_threshold.set(vmcs, 0);
@@ -87,6 +98,19 @@ Result<After> handle_apic_write(Exit &exit)
 {
 	apply_apic_effect(exit.vcpu, exit.vcpu.lapic->written(static_cast<u32>(exit.qualification() & 0xfff)));
 	return After::reenter;
+}
+
+// As an access to any other device (ept_exits.cpp), whose address is known.
+Result<After> handle_apic_access(Exit &exit)
+{
+	Vcpu &vcpu = exit.vcpu;
+	const u64 qualification = exit.qualification();
+	if (vcpu.events.begun) {
+		const u64 address = x86::apic_base::default_address | (qualification & 0xfff);
+		const u64 data[] = {vcpu.events.begun->info.raw, exit.reason.raw, qualification, address};
+		return internal_error(vcpu, KVM_INTERNAL_ERROR_DELIVERY_EV, data);
+	}
+	return emulate(vcpu, exit.vmcs);
 }
 
 } // namespace kvmpp::run

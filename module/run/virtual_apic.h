@@ -3,9 +3,11 @@
 // registers lie in the virtual-APIC page in any case, so what the guest does without an exit is seen here,
 // and the other way round.
 //
-// With a TPR shadow the guest reads and writes CR8 without an exit, unless it lets an interrupt in. With
-// virtual-interrupt delivery the processor takes interrupts from IRR and ends them, and in x2APIC mode
-// TPR, EOI, self IPIs and nearly all reads need no exit. Interrupts of the PIC are injected as ever.
+// With a TPR shadow the guest reads and writes CR8 without an exit, unless it lets an interrupt in. In xAPIC
+// mode its accesses to the registers (machine/apic_access.h) exit with the register's name, those to TPR not
+// at all; with APIC-register virtualization the processor reads nearly all by itself, and exits after a write.
+// With virtual-interrupt delivery it takes interrupts from IRR and ends them, and in x2APIC mode TPR, EOI, self
+// IPIs and nearly all reads need no exit. Interrupts of the PIC are injected as ever.
 #pragma once
 
 #include "machine/vm.h"

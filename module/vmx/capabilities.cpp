@@ -173,9 +173,12 @@ std::expected<Controls, Refusal> choose_controls(const Capabilities &capabilitie
 	if (!(capabilities.ept_vpid & invept) || !(capabilities.ept_vpid & invept_all))
 		return std::unexpected{Refusal{"INVEPT of all contexts"}};
 
+	// The registers of an xAPIC need its accesses, delivery needs everything.
 	if (!(controls.primary & primary::tpr_shadow) ||
-		(controls.secondary & secondary::apic_virtualization) != secondary::apic_virtualization)
+		!(controls.secondary & secondary::virtual_apic_accesses))
 		controls.secondary &= ~secondary::apic_virtualization;
+	if ((controls.secondary & secondary::apic_virtualization) != secondary::apic_virtualization)
+		controls.secondary &= ~secondary::apic_delivery;
 
 	// VPIDs are of use only with the means to flush one.
 	if (!capabilities.invvpid_single())

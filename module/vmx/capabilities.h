@@ -46,9 +46,11 @@ struct Capabilities {
 struct Controls {
 	u32 pin = 0, primary = 0, secondary = 0, exit = 0, entry = 0;
 
-	// The processor can deliver interrupts from a virtual-APIC page by itself. All of what belongs to
-	// that is here, or nothing.
+	// The processor can deliver interrupts from a virtual-APIC page by itself. Then all the rest of
+	// secondary::apic_virtualization is here too.
 	bool delivers_interrupts() const { return secondary & secondary::virtual_interrupt_delivery; }
+	// It takes the guest's accesses to the registers of an xAPIC, TPR without an exit.
+	bool virtualizes_apic_accesses() const { return secondary & secondary::virtual_apic_accesses; }
 };
 
 // Why this processor cannot run kvmpp's guests, for the log: names what is missing.

@@ -35,9 +35,11 @@ inline constexpr u32 virtual_apic_accesses = 1u << 0, ept = 1u << 1, descriptor_
 		     xsaves = 1u << 20, tsc_scaling = 1u << 25, user_wait_pause = 1u << 26,
 		     bus_lock_detection = 1u << 30, notify_exiting = 1u << 31;
 
-// What a guest's local APIC may use, by its mode; of use only together (SDM vol. 3, chapter 30).
+// What a guest's local APIC may use, by its mode (SDM vol. 3, chapter 30).
 inline constexpr u32 apic_virtualization =
 	virtual_apic_accesses | virtual_x2apic | apic_register_virtualization | virtual_interrupt_delivery;
+// The part that only comes with all the rest.
+inline constexpr u32 apic_delivery = virtual_x2apic | virtual_interrupt_delivery;
 }
 
 namespace exit_control

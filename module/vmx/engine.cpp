@@ -79,8 +79,10 @@ Result<host::Own<Engine>> Engine::create(Sharing sharing)
 	// Every real processor that delivers interrupts by itself has posted interrupts. Bochs has not, and
 	// says something stale of a delivery that an exit has interrupted.
 	const int apicv = kvmpp_apicv();
-	if (apicv == 0 || (apicv < 0 && !(capabilities->pin.allowed & pin::posted_interrupts)))
+	if (apicv == 0)
 		controls->secondary &= ~secondary::apic_virtualization;
+	if (apicv < 0 && !(capabilities->pin.allowed & pin::posted_interrupts))
+		controls->secondary &= ~secondary::apic_delivery;
 
 	HotplugHeld held;
 	Survey survey{&*capabilities};

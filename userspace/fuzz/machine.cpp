@@ -125,8 +125,11 @@ GuestExit arbitrary_exit(Input &input, sim::Guest &guest)
 		// An access by the guest's own page tables, or a violation that there is no reason for.
 		u64 value = input.take<u64>();
 		const u64 where = address(input);
-		const auto exit = kind & 1 ? guest.write(where, &value, 8) : guest.read(where, &value, 8);
-		return exit ? *exit : GuestExit::of(ExitReason::external_interrupt);
+		const auto size = input.one_of<usize>({1, 4, 4, 8});
+		const auto exit = kind & 1 ? guest.write(where, &value, size) : guest.read(where, &value, size);
+		// Another exit between a write to an APIC and what follows it leaves that out (SDM vol. 3, 30.4.3.2).
+		const bool lost = exit && kind & 0x10 && exit->reason.basic() == ExitReason::apic_write;
+		return exit && !lost ? *exit : GuestExit::of(ExitReason::external_interrupt);
 	}
 	case 9: {
 		GuestExit exit = GuestExit::of(ExitReason::ept_violation, input.take<u16>());

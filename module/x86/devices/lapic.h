@@ -149,6 +149,11 @@ public:
 		return (base_ & (apic_base::enable | apic_base::x2apic)) == apic_base::enable;
 	}
 	bool x2apic_enabled() const { return base_ & apic_base::x2apic; }
+	// Its registers are where they are after RESET.
+	bool at_default_address() const
+	{
+		return xapic_enabled() && (base_ & bits(51, page_shift)) == apic_base::default_address;
+	}
 	// In xAPIC mode, `offset` from the base address, below 4 KiB.
 	u64 read_mmio(u32 offset, unsigned size);
 	Effect write_mmio(u32 offset, unsigned size, u64 value);
@@ -211,7 +216,7 @@ public:
 	bool readable_in_page(ApicRegister name) const;
 	// The processor has ended an interrupt by itself.
 	Eoi ended(u8 vector) const;
-	// It has written a register, which has all its effects now.
+	// It has written a register into the page, which has all its effects now.
 	Effect written(u32 offset);
 
 private:

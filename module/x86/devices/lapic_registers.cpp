@@ -138,6 +138,15 @@ Lapic::Effect Lapic::written(u32 offset)
 	const auto name = static_cast<ApicRegister>(offset & ~0xfu);
 	if (!(rule_of(offset).access & (x2apic_enabled() ? x2_write : x_write)))
 		return {};
+	// Whose writes leave nothing behind in the page.
+	if (name == ApicRegister::eoi) {
+		page_.write(name, 0);
+		return finish();
+	}
+	if (name == ApicRegister::initial_count && timer_.mode() == LapicTimer::Mode::tsc_deadline) {
+		page_.write(name, 0);
+		return {};
+	}
 	return write_register(name, page_.read(name) & writable(static_cast<u32>(name)));
 }
 

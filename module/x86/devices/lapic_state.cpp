@@ -159,6 +159,8 @@ void Lapic::get(kvm_lapic_state &state, bool wide)
 		set_register_of(state, offset, page_.load(offset));
 	set_register_of(state, offset_of(ApicRegister::ppr), processor_priority());
 	set_register_of(state, offset_of(ApicRegister::current_count), timer_.current_count());
+	// What a guest wrote to end an interrupt, where the processor keeps it.
+	set_register_of(state, offset_of(ApicRegister::eoi), 0);
 	if (!x2apic_enabled())
 		return;
 	// The format is the xAPIC's: ICR in two halves, and the ID in the high byte unless asked.

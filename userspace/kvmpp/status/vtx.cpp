@@ -58,6 +58,7 @@ std::vector<std::string> features_of(const vmx::Capabilities &found)
 		{pin & vmx::pin::preemption_timer, "preemption timer"},
 		{pin & vmx::pin::posted_interrupts, "posted interrupts"},
 		{found.primary.allowed & vmx::primary::tpr_shadow, "TPR shadow"},
+		{secondary & vmx::secondary::virtual_apic_accesses, "APIC accesses"},
 		{secondary & vmx::secondary::apic_register_virtualization, "APIC registers"},
 		{secondary & vmx::secondary::virtual_interrupt_delivery, "interrupt delivery"},
 		{secondary & vmx::secondary::pause_loop_exiting, "PAUSE loops"},

@@ -147,6 +147,12 @@ void run_guest(Cpu &cpu, Vmcs &vmcs, x86::Gprs &gprs)
 		vmcs.set(field::exit_qualification, qualification);
 		return;
 	}
+	// SDM vol. 3, 30.4.5: translations know the page as what it was.
+	const bool takes_accesses = vtx::VirtualApic{vmcs}.takes_accesses();
+	if (vmcs.launched && takes_accesses != vmcs.took_apic_accesses && cpu.vtx.invepts == vmcs.invepts)
+		die("APIC accesses are virtualized, or not any more, without an INVEPT");
+	vmcs.took_apic_accesses = takes_accesses;
+	vmcs.invepts = cpu.vtx.invepts;
 	vmcs.launched = true;
 	auto delivered = deliver_event(vmcs);
 	auto exit = exit_at_once(vmcs, cpu);

@@ -99,11 +99,52 @@ std::optional<GuestExit> Guest::write_cr8(u8 value)
 	if (!(controls & vmx::primary::tpr_shadow))
 		die("the guest writes the host's CR8");
 	apic.write(x86::ApicRegister::tpr, value << 4);
+	return task_priority_written();
+}
+
+// SDM vol. 3, 30.1.2.
+std::optional<GuestExit> Guest::task_priority_written()
+{
+	vtx::VirtualApic apic{vmcs_};
 	if (apic.delivers())
 		apic.virtualize_ppr();
 	else if (apic.below_threshold())
 		return GuestExit::of(ExitReason::tpr_below_threshold);
 	return {};
+}
+
+std::optional<GuestExit> Guest::apic_written(u32 offset)
+{
+	using x86::ApicRegister;
+	vtx::VirtualApic apic{vmcs_};
+	// EOI's value is lost, and of the command's destination only the byte that there is stays.
+	const auto exit = GuestExit::of(ExitReason::apic_write, offset);
+	const auto name = static_cast<ApicRegister>(offset);
+	switch ((offset & ~3u) == static_cast<u32>(ApicRegister::icr_high) ? ApicRegister::icr_high : name) {
+	case ApicRegister::tpr:
+		apic.write(ApicRegister::tpr, apic.read(ApicRegister::tpr) & 0xff);
+		return task_priority_written();
+	case ApicRegister::eoi: {
+		if (!apic.delivers())
+			return exit;
+		apic.write(ApicRegister::eoi, 0);
+		const auto ended = apic.end();
+		return ended.exits ? std::optional{GuestExit::of(ExitReason::eoi_induced, ended.vector)} : std::nullopt;
+	}
+	case ApicRegister::icr: {
+		constexpr u32 reserved = 0xfff33000, shorthand = 3 << 18, self = 1 << 18, level_and_mode = 0x8700;
+		const u32 command = apic.read(ApicRegister::icr);
+		if (!apic.delivers() || command & (reserved | level_and_mode) || (command & shorthand) != self ||
+			(command & 0xff) < 16)
+			return exit;
+		apic.request(static_cast<u8>(command));
+		return {};
+	}
+	case ApicRegister::icr_high:
+		apic.write(ApicRegister::icr_high, apic.read(ApicRegister::icr_high) & 0xff000000);
+		return {};
+	default: return exit;
+	}
 }
 
 GuestExit Guest::rdmsr(u32 index)
@@ -177,7 +218,6 @@ std::optional<GuestExit> Guest::translate(u64 address, bool write, u64 &host)
 		}
 		const u64 size = bit(mmu::shift_of(level));
 		host = (entry.address().value & ~(size - 1)) | (address & (size - 1));
-		check_guest_access(host, write);
 		return {};
 	}
 }
@@ -189,7 +229,16 @@ std::optional<GuestExit> Guest::access(u64 address, usize size, bool write, Copy
 		u64 host;
 		if (const auto exit = translate(address + done, write, host))
 			return exit;
-		const usize bytes = std::min<usize>(size - done, page_size - (host & (page_size - 1)));
+		const u32 offset = host & (page_size - 1);
+		const usize bytes = std::min<usize>(size - done, page_size - offset);
+		const vtx::VirtualApic apic{vmcs_};
+		if (apic.is_access_page(host)) {
+			if (!apic.virtualizes(offset, bytes, write))
+				return GuestExit::of(ExitReason::apic_access, offset | (write ? 1 << 12 : 0));
+			copy(apic.at(offset), done, bytes);
+			return write ? apic_written(offset) : std::nullopt;
+		}
+		check_guest_access(host, write);
 		copy(reinterpret_cast<u8 *>(host), done, bytes);
 		done += bytes;
 	}

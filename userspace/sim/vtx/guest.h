@@ -88,12 +88,16 @@ public:
 	// The same until the preemption timer has counted down, which moves the clock.
 	GuestExit spin_until_timer();
 
-	// Accesses to guest-physical memory by the tables in the VMCS: nothing, or the EPT violation
-	// that the access causes.
+	// Accesses to guest-physical memory by the tables in the VMCS: nothing, or the exit that the access
+	// causes: an EPT violation, an access to the APIC that the processor does not do, or, behind the
+	// access, what it made of a write to the APIC.
 	std::optional<GuestExit> read(u64 address, void *data, usize size);
 	std::optional<GuestExit> write(u64 address, const void *data, usize size);
 
 private:
+	std::optional<GuestExit> task_priority_written();
+	// 30.4.3.2: what follows from a write into the virtual-APIC page.
+	std::optional<GuestExit> apic_written(u32 offset);
 	template <class Copy>
 	std::optional<GuestExit> access(u64 address, usize size, bool write, Copy &&copy);
 	std::optional<GuestExit> translate(u64 address, bool write, u64 &host);

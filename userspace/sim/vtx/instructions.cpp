@@ -325,6 +325,7 @@ bool invept(u64 type, u64 ept_pointer)
 							!(ept_pointer >> physical_bits));
 	if (!supported || !pointer_valid)
 		return fail(cpu.vtx, Error::invept_operand);
+	++cpu.vtx.invepts;
 	return true;
 }
 

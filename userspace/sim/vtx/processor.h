@@ -13,6 +13,7 @@ struct Processor {
 	bool on = false; // in VMX operation
 	u64 vmxon_region = ~u64{0};
 	Vmcs *current = nullptr;
+	u64 invepts = 0;
 };
 
 // VM-instruction error numbers, SDM vol. 3, 31.4.

@@ -22,6 +22,50 @@ bool VirtualApic::has_x2apic() const
 	return vmcs_.get(field::secondary_controls) & vmx::secondary::virtual_x2apic;
 }
 
+bool VirtualApic::takes_accesses() const
+{
+	return vmcs_.get(field::secondary_controls) & vmx::secondary::virtual_apic_accesses;
+}
+
+bool VirtualApic::is_access_page(u64 host) const
+{
+	return takes_accesses() && (host & ~(page_size - 1)) == vmcs_.get(field::apic_access_page).value;
+}
+
+bool VirtualApic::virtualizes(u32 offset, usize size, bool write) const
+{
+	using enum ApicRegister;
+	if (!(vmcs_.get(field::primary_controls) & vmx::primary::tpr_shadow) || size > sizeof(u32) ||
+		(offset & 0xf) + size > sizeof(u32))
+		return false;
+	const auto name = static_cast<ApicRegister>(offset & ~0xfu);
+	if (!(vmcs_.get(field::secondary_controls) & vmx::secondary::apic_register_virtualization)) {
+		const bool for_delivery = name == eoi || name == icr;
+		return !(offset & 0xf) && (name == tpr || (write && delivers() && for_delivery));
+	}
+	switch (name) {
+	case ApicRegister::id:
+	case tpr:
+	case eoi:
+	case ldr:
+	case dfr:
+	case svr:
+	case esr:
+	case icr:
+	case icr_high:
+	case lvt_timer:
+	case lvt_thermal:
+	case lvt_pmc:
+	case lvt_lint0:
+	case lvt_lint1:
+	case lvt_error:
+	case initial_count:
+	case divide: return true;
+	case version: return !write;
+	default: return !write && name >= isr && name < esr;
+	}
+}
+
 u32 *VirtualApic::place(const Vmcs &vmcs, u32 offset)
 {
 	// Physical addresses are those of this process.

@@ -15,6 +15,12 @@ public:
 
 	bool delivers() const; // virtual-interrupt delivery is on
 	bool has_x2apic() const;
+	// Memory accesses of the guest are accesses to the APIC: 30.4. Then whether the processor does them from
+	// the page (30.4.2, 30.4.3.1), or exits.
+	bool takes_accesses() const;
+	bool is_access_page(u64 host) const;
+	bool virtualizes(u32 offset, usize size, bool write) const;
+	u8 *at(u32 offset) const { return reinterpret_cast<u8 *>(place(vmcs_, offset)); }
 
 	static u32 read(const Vmcs &vmcs, x86::ApicRegister name) { return *place(vmcs, static_cast<u32>(name)); }
 	u32 read(x86::ApicRegister name) const { return read(vmcs_, name); }

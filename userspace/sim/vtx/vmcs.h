@@ -16,6 +16,9 @@ struct Vmcs {
 	bool cleared = false; // once at least: before that its contents mean nothing
 	bool launched = false;
 	int active_on = nowhere; // the CPU that may cache parts of it
+	// At its last entry: accesses to the APIC were taken, and how many INVEPTs the CPU had executed.
+	bool took_apic_accesses = false;
+	u64 invepts = 0;
 	std::array<u64, 1024> fields{};
 
 	static constexpr unsigned place_of(u32 encoding)

@@ -71,12 +71,14 @@ std::vector<Kind> kinds()
 			 return device(0xd0000000, true);
 		 },
 			0, 0, false, {0x89, 0x03}},
-		{"MOV to the local APIC", [](Guest &g) {
-			 g.gprs[Gpr::rbx] = 0xfee000b0;
+		{"write of a local APIC's register",
+			[](Guest &) { return GuestExit::of(ExitReason::apic_write, 0xb0); }, 0, 0, true},
+		{"MOV from the local APIC", [](Guest &g) {
+			 g.gprs[Gpr::rbx] = 0xfee00390;
 			 g.set(vmx::field::guest_rip, code);
-			 return device(0xfee000b0, true);
+			 return GuestExit::of(ExitReason::apic_access, 0x390);
 		 },
-			0, 0, true, {0x89, 0x03}},
+			0, 0, true, {0x8b, 0x03}},
 	};
 }
 

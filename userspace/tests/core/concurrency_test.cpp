@@ -5,6 +5,7 @@
 #include <chrono>
 #include <thread>
 #include "tests/core/machine.h"
+#include "x86/msr.h"
 
 namespace kvmpp::tests
 {
@@ -57,12 +58,15 @@ sim::GuestProgram busy_guest(std::atomic<bool> &stop, u64 id)
 // Two vCPUs that run until they are told to stop, whatever their exits are.
 class RunningVm {
 public:
-	explicit RunningVm(bool chips = false)
+	using Program = sim::GuestProgram (*)(std::atomic<bool> &stop, u64 id);
+
+	explicit RunningVm(bool chips = false, Program program = busy_guest)
 	{
 		if (chips) {
 			EXPECT_EQ(vm.ioctl(KVM_CREATE_IRQCHIP), 0);
 		}
 		EXPECT_EQ(vm.set_slot(0, 0, ram), 0);
+		std::memcpy(ram.data() + 0x1000, "\xa1\x30\x00\xe0\xfe", 5); // mov eax, [0xfee00030]
 		for (u64 id = 0; id < 2; ++id) {
 			vcpus[id] = vm.create_vcpu(id);
 			EXPECT_EQ(vcpus[id].set_supported_cpuid(), 0);
@@ -71,8 +75,8 @@ public:
 			EXPECT_EQ(vcpus[id].ioctl(KVM_SET_MP_STATE, &state), 0);
 		}
 		for (u64 id = 0; id < 2; ++id)
-			threads.emplace_back([this, id] {
-				sim::set_guest_program(busy_guest(stop, id));
+			threads.emplace_back([this, id, program] {
+				sim::set_guest_program(program(stop, id));
 				while (!stop) {
 					const long result = vcpus[id].run();
 					EXPECT_TRUE(result == 0 || result == -EFAULT) << result;
@@ -246,6 +250,31 @@ TEST_F(Concurrency, InterruptsAreRaisedFromEverywhere)
 	lines.join();
 	descriptors.join();
 	time.join();
+}
+
+// Goes through the modes of its APIC, and reads the register that xAPIC mode has.
+sim::GuestProgram mode_changer(std::atomic<bool> &stop, u64)
+{
+	return [&stop, n = 0u](Guest &g) mutable -> GuestExit {
+		constexpr u64 modes[] = {0xfee00c00, 0xfee00000, 0xfee00800};
+		if (stop)
+			return GuestExit::of(ExitReason::triple_fault);
+		g.set(vmx::field::guest_rip, 0x1000);
+		if (++n % 8 == 0)
+			return g.wrmsr(x86::msr::apic_base, modes[n / 8 % 3]);
+		u32 version;
+		if (const auto exit = g.read(0xfee00030, &version, sizeof(version)))
+			return *exit;
+		EXPECT_EQ(version & 0xff, 0x14u);
+		return GuestExit::of(ExitReason::external_interrupt);
+	};
+}
+
+// The simulated processor ends the test where a guest finds the page of the others' registers as memory.
+TEST_F(Concurrency, ApicsChangeTheirModes)
+{
+	RunningVm running{true, mode_changer};
+	std::this_thread::sleep_for(duration);
 }
 
 TEST_F(Concurrency, BusesChangeWhileTheyAreUsed)

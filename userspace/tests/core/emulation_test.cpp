@@ -302,15 +302,17 @@ TEST_F(Emulation, TheLocalApicAndTheIoapicByMemory)
 	ASSERT_EQ(vcpu.set_supported_cpuid(), 0);
 	vcpu.enter_protected_mode(0x1000);
 	std::memcpy(ram.data() + 0x1000, "\x8b\x03\x89\x03", 4); // mov eax, [ebx]; mov [ebx], eax
-	const auto touch = [](u64 address) {
-		return [address](Guest &g) {
+	const auto touch = [](u64 address, u64 apic_access = 0) {
+		return [=](Guest &g) {
 			g.gprs[Gpr::rbx] = address;
+			if (apic_access)
+				return GuestExit::of(ExitReason::apic_access, apic_access);
 			GuestExit exit = GuestExit::of(ExitReason::ept_violation, 0x181);
 			exit.guest_physical = address;
 			return exit;
 		};
 	};
-	EXPECT_EQ(vcpu.run(sim::in_turn({touch(0xfee00030), touch(0xfee000f0),
+	EXPECT_EQ(vcpu.run(sim::in_turn({touch(0xfee00030, 0x30), touch(0xfee000f0, 0x10f0),
 			  [&](Guest &g) {
 				  EXPECT_EQ(g.gprs[Gpr::rax] & 0xff, 0x14u); // the APIC's version
 				  g.set(field::guest_rip, 0x1000);

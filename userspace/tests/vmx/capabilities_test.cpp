@@ -145,6 +145,22 @@ TEST_F(CapabilitiesTest, WhatIsOptionalIsUsedWhereItIs)
 	}
 }
 
+// What a local APIC may use: each part needs those before it.
+TEST_F(CapabilitiesTest, TheApicsPartsBuildOnEachOther)
+{
+	using namespace secondary;
+	EXPECT_EQ(controls().secondary & apic_virtualization, apic_virtualization);
+	allow_not(msr::vmx_secondary, virtual_interrupt_delivery);
+	EXPECT_EQ(controls().secondary & apic_virtualization, virtual_apic_accesses | apic_register_virtualization);
+	allow_not(msr::vmx_secondary, apic_register_virtualization);
+	EXPECT_EQ(controls().secondary & apic_virtualization, virtual_apic_accesses);
+	allow_not(msr::vmx_true_primary, primary::tpr_shadow);
+	EXPECT_EQ(controls().secondary & apic_virtualization, 0u);
+	sim::reset_machine();
+	allow_not(msr::vmx_secondary, virtual_apic_accesses);
+	EXPECT_EQ(controls().secondary & apic_virtualization, 0u);
+}
+
 TEST_F(CapabilitiesTest, AVmcsThatIsNotWriteBackOrTooLargeIsRefused)
 {
 	const u64 basic = msr_of(msr::vmx_basic);
