@@ -13,15 +13,6 @@ namespace
 constexpr u64 max_frames = u64{1} << (48 - page_shift);
 constexpr u64 max_slot_frames = (u64{1} << 31) - 1;
 
-// The number of a slot as the VMM gives it.
-struct SlotNumber {
-	explicit constexpr SlotNumber(u32 number) : id{number & 0xffff}, space_number{number >> 16} {}
-
-	u32 id, space_number;
-	constexpr bool valid() const { return space_number < address_spaces && id < MemoryMap::max_slots; }
-	constexpr AddressSpace space() const { return static_cast<AddressSpace>(space_number); }
-};
-
 struct ByBase {
 	bool operator()(Gfn gfn, const MemorySlot &slot) const { return gfn < slot.base; }
 };
@@ -123,7 +114,7 @@ Result<> MemoryMap::set(const kvm_userspace_memory_region &region)
 		if (slot.id != wanted.id && wanted.base < slot.end() && slot.base < wanted.end())
 			return fail(EEXIST);
 
-	if (wanted.flags & KVM_MEM_LOG_DIRTY_PAGES)
+	if (wanted.logged() && !rings_)
 		wanted.dirty = found && found->dirty
 				       ? found->dirty
 				       : DirtyLog{TRY(DirtyBitmap::create(wanted.frames, starts_all_set()))};
@@ -140,7 +131,7 @@ Result<> MemoryMap::change(const MemorySlot &found, MemorySlot wanted)
 	const auto slots = table_of(space).latest().all();
 	const bool flags_only = wanted.frames && wanted.base == found.base;
 	if (flags_only) {
-		const bool starts_logging = wanted.dirty && !found.dirty;
+		const bool starts_logging = wanted.logged() && !found.logged();
 		const Gfn base = wanted.base, end = wanted.end();
 		replace(space, TRY(changed(slots, found.id, &wanted)));
 		// Pages that start out dirty are protected as the VMM clears them.

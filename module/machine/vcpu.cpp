@@ -26,8 +26,8 @@ Vcpu::Vcpu(Vm &machine, u32 number, host::Own<vmx::Vmcs> vmcs, vmx::MsrBitmap bi
 	: vm{machine}, id{number},
 	  residency{machine.hypervisor.engine(), machine.hypervisor.user_return(), std::move(vmcs),
 		  x86::callback<&Vcpu::switched_out>(*this)},
-	  reader{machine.readers}, memory{machine.memory_map, reader},
-	  paravirtual_memory{machine.memory_map, reader}, msr_bitmap{std::move(bitmap)},
+	  reader{machine.readers}, memory{machine.memory_map, reader, dirty_ring},
+	  paravirtual_memory{machine.memory_map, reader, dirty_ring}, msr_bitmap{std::move(bitmap)},
 	  pages_{std::move(pages)}, tables_{&machine.normal_tables()}, vpid_{machine.hypervisor.take_vpid()}
 {
 }
@@ -45,6 +45,8 @@ Result<host::Own<Vcpu>> Vcpu::create(Vm &vm, u32 id)
 	auto pages = TRY(SharedPages::create());
 	auto vcpu = TRY(host::make<Vcpu>(vm, id, std::move(vmcs), std::move(bitmap), std::move(pages)));
 	TRY(vcpu->fpu.create());
+	if (vm.dirty_ring_bytes())
+		TRY(vcpu->dirty_ring.create(vm.dirty_ring_bytes()));
 	if (vm.interrupts.has_lapics()) {
 		vcpu->lapic = TRY(x86::Lapic::create(id, x86::callback<&Vcpu::woken>(*vcpu)));
 		vcpu->lapic->reset(vcpu->is_bsp(), vm.options().has_quirk(KVM_X86_QUIRK_LINT0_REENABLED));
@@ -92,8 +94,10 @@ bool Vcpu::is_bsp() const
 	return id == vm.bsp();
 }
 
-void *Vcpu::mmap_page(unsigned index)
+void *Vcpu::mmap_page(unsigned long index)
 {
+	if (index >= dirty_ring_index)
+		return dirty_ring.page(index - dirty_ring_index);
 	switch (index) {
 	case 0: return pages_.run.data();
 	case port_page_index: return pages_.port.data();

@@ -105,6 +105,14 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 	// is not accessible; EINTR, ENOMEM, EHWPOISON. May sleep.
 	Result<Fault> handle_fault(Vcpu &vcpu, const ReadSection &section, Gpa address, Touch how);
 
+	// KVM_CAP_DIRTY_LOG_RING: each vCPU has a ring of that size. EINVAL: vCPUs exist, it was set already,
+	// or as DirtyRing::check_size().
+	Result<> use_dirty_rings(u64 bytes);
+	u64 dirty_ring_bytes() const { return dirty_ring_bytes_; }
+	// KVM_RESET_DIRTY_RINGS: how many entries the VMM had seen; writes to their pages are noted again.
+	// EINVAL: there are no rings.
+	Result<long> reset_dirty_rings();
+
 	// What the processor translates by in an address space. Those of SMM are made when somebody first
 	// asks: most VMs have none. ENOMEM.
 	Result<mmu::Ept *> tables(AddressSpace space);
@@ -186,6 +194,7 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 	host::Mutex lock_{host::LockClass::vm}; // creation of vCPUs and devices
 	std::atomic<u32> yielded_to_{0}; // the last one, by its place among the vCPUs
 	u64 id_limit_ = VcpuSet::max_id;
+	u64 dirty_ring_bytes_ = 0;
 	static constexpr u64 unlimited = ~u64{0};
 	std::atomic<u64> halt_poll_limit_{unlimited};
 	u32 bsp_ = 0;

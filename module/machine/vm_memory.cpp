@@ -36,7 +36,7 @@ Level Vm::level_for(const MemorySlot &slot, Gfn gfn, Touch how) const
 {
 	// Logged pages become dirty one by one; and on some processors a guest that executes from a large
 	// page can take the machine down while the page is split (iTLB multihit, CVE-2018-12207).
-	const bool small = slot.dirty || (how == Touch::fetch && small_code_pages_);
+	const bool small = slot.logged() || (how == Touch::fetch && small_code_pages_);
 	if (small)
 		return Level::page_4k;
 	const unsigned host_shift = kvmpp_user_mapping_shift(slot.hva_of(gfn.address()).value);
@@ -54,6 +54,9 @@ Result<Vm::Fault> Vm::try_map(Vcpu &vcpu, const ReadSection &section, Gpa addres
 	// A write to a ROM is a device's.
 	if (!slot || (write && slot->read_only()))
 		return Fault::no_memory_there;
+	// The run loop has it made first.
+	if (write && !slot->may_dirty(vcpu.dirty_ring))
+		return Fault::retry;
 
 	TRY(vcpu.page_cache.fill());
 	const u64 snapshot = invalidations_.snapshot();
@@ -64,8 +67,7 @@ Result<Vm::Fault> Vm::try_map(Vcpu &vcpu, const ReadSection &section, Gpa addres
 						      : std::unexpected{found.error()};
 	host::UserPage &page = *found;
 	// A page that is logged becomes writable with its first write, and by itself.
-	const bool logged = static_cast<bool>(slot->dirty);
-	const bool writable = page.writable() && !slot->read_only() && (write || !logged);
+	const bool writable = page.writable() && !slot->read_only() && (write || !slot->logged());
 	if (writable)
 		page.will_be_dirty();
 
@@ -90,7 +92,7 @@ Result<Vm::Fault> Vm::try_map(Vcpu &vcpu, const ReadSection &section, Gpa addres
 			// After the page is writable, so that a writable page is never unmarked for good: see
 			// dirty_log.cpp.
 			if (write)
-				slot->mark_dirty(gfn);
+				slot->mark_dirty(gfn, vcpu.dirty_ring);
 			return Fault::mapped;
 		case mmu::Ept::Installed::table_in_the_way: break;
 		case mmu::Ept::Installed::page_in_the_way: return Fault::blocked;
@@ -225,6 +227,29 @@ bool Vm::young(Hva start, Hva end, bool clear)
 		result |= ept.young(first, last, clear);
 	});
 	return result;
+}
+
+Result<> Vm::use_dirty_rings(u64 bytes)
+{
+	TRY(DirtyRing::check_size(bytes));
+	host::Mutex::Guard guard{lock_};
+	if (dirty_ring_bytes_ || vcpus.count() > 0)
+		return fail(EINVAL);
+	dirty_ring_bytes_ = bytes;
+	memory_map.use_rings();
+	return {};
+}
+
+Result<long> Vm::reset_dirty_rings()
+{
+	host::Mutex::Guard guard{lock_};
+	if (!dirty_ring_bytes_)
+		return fail(EINVAL);
+	long count = 0;
+	vcpus.for_each([&](Vcpu &vcpu) { count += memory_map.reset_ring(vcpu.dirty_ring); });
+	if (count)
+		flush_all();
+	return count;
 }
 
 // Those that are in guest mode leave it before this returns; the others flush before they enter.

@@ -271,6 +271,11 @@ bool wants_user(Vcpu &vcpu, vmx::Current vmcs)
 Result<> loop(Vcpu &vcpu, vmx::Current vmcs)
 {
 	for (;;) {
+		if (vcpu.dirty_ring.soft_full()) [[unlikely]] {
+			vcpu.run().exit_reason = KVM_EXIT_DIRTY_RING_FULL;
+			vcpu.statistics.add(VcpuCounter::exits_to_user);
+			return {};
+		}
 		if (vcpu.mp_state != MpState::runnable && !TRY(wait_until_runnable(vcpu, vmcs)))
 			return interrupted(vcpu);
 		if (TRY(run_once(vcpu, vmcs)) == After::exit_to_user) {

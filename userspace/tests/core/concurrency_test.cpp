@@ -3,7 +3,7 @@
 // and descriptors are closed. ThreadSanitizer looks at these (scripts/check).
 #include <chrono>
 #include <thread>
-#include "tests/core/machine.h"
+#include "tests/core/dirty_ring.h"
 
 namespace kvmpp::tests
 {
@@ -56,12 +56,15 @@ sim::GuestProgram busy_guest(std::atomic<bool> &stop, u64 id)
 // Two vCPUs that run until they are told to stop, whatever their exits are.
 class RunningVm {
 public:
-	explicit RunningVm(bool chips = false)
+	explicit RunningVm(bool chips = false, u64 ring_bytes = 0)
 	{
+		if (ring_bytes) {
+			EXPECT_EQ(use_rings(vm, ring_bytes), 0);
+		}
 		if (chips) {
 			EXPECT_EQ(vm.ioctl(KVM_CREATE_IRQCHIP), 0);
 		}
-		EXPECT_EQ(vm.set_slot(0, 0, ram), 0);
+		EXPECT_EQ(vm.set_slot(0, 0, ram, ring_bytes ? KVM_MEM_LOG_DIRTY_PAGES : 0), 0);
 		for (u64 id = 0; id < 2; ++id) {
 			vcpus[id] = vm.create_vcpu(id);
 			EXPECT_EQ(vcpus[id].set_supported_cpuid(), 0);
@@ -140,6 +143,40 @@ TEST_F(Concurrency, DirtyPagesAreCollectedWhileTheyAreWritten)
 	});
 	collecting.join();
 	EXPECT_EQ(seen, 0xffffu);
+}
+
+// As a VMM reads its guest's memory while that runs.
+__attribute__((no_sanitize("thread"))) void copy_page(u8 *to, const u8 *from)
+{
+	for (u64 i = 0; i < page_size; ++i)
+		to[i] = static_cast<const volatile u8 *>(from)[i];
+}
+
+// A copy that follows the rings alone is what the guests have written, to the last byte.
+TEST_F(Concurrency, RingsAreResetWhileTheyFill)
+{
+	constexpr u64 bytes = page_size;
+	RunningVm running{false, bytes};
+	std::vector<u8> copy(running.ram.size());
+	std::vector<Ring> rings;
+	for (const Vcpu &vcpu : running.vcpus)
+		rings.emplace_back(vcpu, bytes);
+	u64 total = 0;
+	const auto collect = [&] {
+		std::vector<Written> seen;
+		for (Ring &ring : rings)
+			for (const Written &page : ring.harvest())
+				seen.push_back(page);
+		EXPECT_EQ(running.vm.ioctl(KVM_RESET_DIRTY_RINGS), static_cast<long>(seen.size()));
+		for (const Written &page : seen)
+			copy_page(&copy[page.offset * page_size], running.ram.data() + page.offset * page_size);
+		total += seen.size();
+	};
+	repeat(collect).join();
+	running.join();
+	collect();
+	EXPECT_EQ(std::memcmp(copy.data(), running.ram.data(), copy.size()), 0);
+	EXPECT_GT(total, 16u);
 }
 
 // Guests go into SMM and out of it while what they see there changes.
