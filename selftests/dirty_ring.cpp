@@ -23,7 +23,7 @@ GUEST_CODE(writes_pages, 64, R"(
 	mov %rcx, %rsi
 2:	test %rsi, %rsi
 	jz 3f
-	mov %al, 8(%rdi)
+	mov %al, (%rdi)
 	add $0x1000, %rdi
 	dec %rsi
 	jmp 2b
@@ -208,7 +208,7 @@ TEST(a_full_one_exits_and_nothing_is_lost)
 	guest.harvest(seen);
 	CHECK(seen == range(0, ram_pages));
 	for (u64 i = 0; i < ram_pages; ++i)
-		REQUIRE_EQ(guest.ram.bytes()[i * page + 8], 0x5a);
+		REQUIRE_EQ(guest.ram.bytes()[i * page], 0x5a);
 }
 
 TEST(a_copy_that_follows_them_is_exact)
