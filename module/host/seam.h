@@ -358,6 +358,8 @@ __u32 kvmpp_mitigations(void);
 int kvmpp_force_emulation(void);
 /* Virtual-interrupt delivery: 0 never, 1 where the processor has it, -1 where it has posted interrupts too. */
 int kvmpp_apicv(void);
+/* Whether the processor may log the pages that guests write, where it can. */
+int kvmpp_pml(void);
 /* Whether a host interrupt ran since the last call on this CPU: the L1 cache may hold secrets. */
 int kvmpp_l1d_flush_wanted(void);
 __u64 kvmpp_spec_ctrl_host(void);

@@ -5,6 +5,9 @@
 // then the page protected, and the TLBs are flushed before the VMM reads its memory. So a page that is
 // writable has its bit set, or a fault is about to set it; and a write that a taken bit stands for is in
 // memory before the VMM looks.
+//
+// Where the processor logs pages, read "dirty" for writable and "cleaned" for protected. A page that is dirty
+// has its bit set, or is in the log of a vCPU, which nobody throws away: it is emptied at the vCPU's next exit.
 #include <algorithm>
 #include "host/user_memory.h"
 #include "machine/memory_map.h"
@@ -31,6 +34,7 @@ Result<> MemoryMap::get_dirty_log(u32 id, Hva bitmap)
 	const usize words = slot.dirty->words();
 	// The whole snapshot is taken before the VMM's memory is touched: copying may fail half-way.
 	auto snapshot = TRY(host::Array<u64>::create(words));
+	listener_.collect_written();
 	bool any = false;
 	for (usize i = 0; i < words; ++i) {
 		if (manual_) {

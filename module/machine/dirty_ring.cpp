@@ -10,20 +10,21 @@ constexpr u32 entries_of_page = page_size / sizeof(kvm_dirty_gfn);
 
 } // namespace
 
-Result<> DirtyRing::check_size(u64 bytes)
+Result<> DirtyRing::check_size(u64 bytes, bool page_log)
 {
-	if (bytes & (bytes - 1) || bytes < page_size || bytes <= reserve * sizeof(kvm_dirty_gfn))
+	const u64 reserved = reserve(page_log) * sizeof(kvm_dirty_gfn);
+	if (bytes & (bytes - 1) || bytes < page_size || bytes <= reserved)
 		return fail(EINVAL);
 	return bytes > max_bytes ? fail(E2BIG) : Result<>{};
 }
 
-Result<> DirtyRing::create(u64 bytes)
+Result<> DirtyRing::create(u64 bytes, bool page_log)
 {
 	pages_ = TRY(host::Array<host::Page>::create(bytes / page_size));
 	for (host::Page &page : pages_)
 		page = TRY(host::Page::create());
 	entries_ = static_cast<u32>(bytes / sizeof(kvm_dirty_gfn));
-	soft_limit_ = entries_ - reserve;
+	soft_limit_ = entries_ - reserve(page_log);
 	return {};
 }
 

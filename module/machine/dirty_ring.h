@@ -13,6 +13,7 @@
 #include <linux/kvm.h>
 #include "host/lock.h"
 #include "host/memory.h"
+#include "machine/page_log.h"
 
 namespace kvmpp::machine
 {
@@ -21,13 +22,14 @@ class DirtyRing : host::Pinned {
     public:
 	static constexpr u64 max_bytes = 65536 * sizeof(kvm_dirty_gfn);
 	// Entries that are left when the VMM is told that the ring is full: what an instruction that is
-	// emulated may write at most, descriptors and page tables with it, and more.
-	static constexpr u32 reserve = 128;
+	// emulated may write at most, descriptors and page tables with it, and more; and what the processor
+	// has logged.
+	static constexpr u32 reserve(bool page_log) { return 128 + (page_log ? PageLog::entries : 0); }
 
 	// EINVAL: no power of two, or too small; E2BIG.
-	static Result<> check_size(u64 bytes);
+	static Result<> check_size(u64 bytes, bool page_log);
 	// The VM has rings; before anybody uses this one. ENOMEM.
-	Result<> create(u64 bytes);
+	Result<> create(u64 bytes, bool page_log);
 
 	explicit operator bool() const { return entries_ != 0; }
 	// Of those that the VMM maps: nullptr beyond the end.

@@ -19,6 +19,7 @@ enum class Request : u32 {
 	unhalt = 1 << 5,       // KVM_HC_KICK_CPU: a HLT is over, or the next one is
 	steal_time = 1 << 6,   // the thread was away from its CPU, and the guest wants to know
 	local_apic = 1 << 7,   // what the processor does of it by itself: run/virtual_apic.h
+	page_log = 1 << 8,     // whether the pages that it writes are logged has changed
 };
 
 constexpr u32 operator&(u32 requests, Request one)

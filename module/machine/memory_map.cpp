@@ -42,13 +42,19 @@ Result<host::Own<SlotTable>> changed(std::span<const MemorySlot> slots, u32 id, 
 
 } // namespace
 
-const MemorySlot *SlotTable::find(Gfn gfn) const
+const MemorySlot *SlotTable::find_written(Gfn gfn) const
 {
 	const MemorySlot *above = std::upper_bound(slots_.begin(), slots_.end(), gfn, ByBase{});
 	if (above == slots_.begin())
 		return nullptr;
 	const MemorySlot *slot = above - 1;
-	return slot->contains(gfn) && !slot->leaving ? slot : nullptr;
+	return slot->contains(gfn) ? slot : nullptr;
+}
+
+const MemorySlot *SlotTable::find(Gfn gfn) const
+{
+	const MemorySlot *slot = find_written(gfn);
+	return slot && !slot->leaving ? slot : nullptr;
 }
 
 const MemorySlot *SlotTable::find_id(u32 id) const
@@ -102,7 +108,7 @@ Result<> MemoryMap::set(const kvm_userspace_memory_region &region)
 	if (region.memory_size == 0) {
 		if (!found)
 			return fail(EINVAL);
-		return change(*found, std::move(wanted));
+		return put(found, std::move(wanted));
 	}
 	// A slot keeps its size, its memory and its being read-only for life.
 	if (found && (found->frames != wanted.frames || found->hva != wanted.hva ||
@@ -114,21 +120,35 @@ Result<> MemoryMap::set(const kvm_userspace_memory_region &region)
 		if (slot.id != wanted.id && wanted.base < slot.end() && slot.base < wanted.end())
 			return fail(EEXIST);
 
-	if (wanted.logged() && !rings_)
-		wanted.dirty = found && found->dirty
-				       ? found->dirty
-				       : DirtyLog{TRY(DirtyBitmap::create(wanted.frames, starts_all_set()))};
-	if (found)
-		return change(*found, std::move(wanted));
-	replace(wanted.space, TRY(changed(slots, wanted.id, &wanted)));
-	return {};
+	return put(found, std::move(wanted));
 }
 
-// A slot that exists becomes another, or none.
-Result<> MemoryMap::change(const MemorySlot &found, MemorySlot wanted)
+// vCPUs log what they write from before a page of a logged slot is mapped until there is none any more.
+Result<> MemoryMap::put(const MemorySlot *found, MemorySlot wanted)
 {
-	const AddressSpace space = found.space;
+	const bool was = found && found->logged(), will = wanted.frames && wanted.logged();
+	if (will && !rings_)
+		wanted.dirty = was ? found->dirty
+				   : DirtyLog{TRY(DirtyBitmap::create(wanted.frames, starts_all_set()))};
+	if (will && !was && logged_slots_++ == 0)
+		listener_.log_pages(true);
+	const Result<> result = change(found, std::move(wanted));
+	const bool ended = result ? was && !will : will && !was;
+	if (ended && --logged_slots_ == 0)
+		listener_.log_pages(false);
+	return result;
+}
+
+// A slot is new, or becomes another, or none.
+Result<> MemoryMap::change(const MemorySlot *old, MemorySlot wanted)
+{
+	const AddressSpace space = wanted.space;
 	const auto slots = table_of(space).latest().all();
+	if (!old) {
+		replace(space, TRY(changed(slots, wanted.id, &wanted)));
+		return {};
+	}
+	const MemorySlot &found = *old;
 	const bool flags_only = wanted.frames && wanted.base == found.base;
 	if (flags_only) {
 		const bool starts_logging = wanted.logged() && !found.logged();

@@ -70,6 +70,8 @@ class SlotTable {
 
 	// nullptr: no memory there, or none any more.
 	const MemorySlot *find(Gfn gfn) const;
+	// The same for what was written before: one that leaves is found, too.
+	const MemorySlot *find_written(Gfn gfn) const;
 	const MemorySlot *find_id(u32 id) const;
 	std::span<const MemorySlot> all() const { return slots_.span(); }
 
@@ -82,6 +84,10 @@ class MemoryMap : host::Pinned {
 	// Who keeps translations of slots; called without a spinlock, and may sleep.
 	class Listener {
 	    public:
+		// There is a slot that is logged, from before its pages are protected until after the last.
+		virtual void log_pages(bool on) = 0;
+		// What vCPUs have written so far is marked when this returns.
+		virtual void collect_written() = 0;
 		// No reader can bring its translations back: they have to go.
 		virtual void slot_removed(const MemorySlot &slot) = 0;
 		// Writes to these pages of it must be noticed from now on.
@@ -129,7 +135,8 @@ class MemoryMap : host::Pinned {
 
     private:
 	Result<> check(const kvm_userspace_memory_region &region) const;
-	Result<> change(const MemorySlot &found, MemorySlot wanted);
+	Result<> put(const MemorySlot *found, MemorySlot wanted);
+	Result<> change(const MemorySlot *old, MemorySlot wanted);
 	void replace(AddressSpace space, host::Own<SlotTable> fresh);
 	const Published<SlotTable> &table_of(AddressSpace space) const
 	{
@@ -146,6 +153,7 @@ class MemoryMap : host::Pinned {
 	Published<SlotTable> tables_[address_spaces];
 	u64 manual_ = 0; // KVM_DIRTY_LOG_* flags
 	bool rings_ = false;
+	u32 logged_slots_ = 0;
 };
 
 } // namespace kvmpp::machine

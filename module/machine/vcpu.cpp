@@ -46,7 +46,9 @@ Result<host::Own<Vcpu>> Vcpu::create(Vm &vm, u32 id)
 	auto vcpu = TRY(host::make<Vcpu>(vm, id, std::move(vmcs), std::move(bitmap), std::move(pages)));
 	TRY(vcpu->fpu.create());
 	if (vm.dirty_ring_bytes())
-		TRY(vcpu->dirty_ring.create(vm.dirty_ring_bytes()));
+		TRY(vcpu->dirty_ring.create(vm.dirty_ring_bytes(), vm.hypervisor.logs_pages()));
+	if (vm.hypervisor.logs_pages())
+		vcpu->page_log.page = TRY(host::Page::create(node));
 	if (vm.interrupts.has_lapics()) {
 		vcpu->lapic = TRY(x86::Lapic::create(id, x86::callback<&Vcpu::woken>(*vcpu)));
 		vcpu->lapic->reset(vcpu->is_bsp(), vm.options().has_quirk(KVM_X86_QUIRK_LINT0_REENABLED));
@@ -200,7 +202,12 @@ void Vcpu::initialize_vmcs(vmx::Current vmcs)
 	if (lapic && controls.pin & vmx::pin::preemption_timer && !vm.emulated && !vm.may_need_software)
 		lapic->let_processor_watch_deadline();
 	primary_controls.initialize(vmcs, controls.primary);
-	secondary_controls.initialize(vmcs, controls.secondary & ~vmx::secondary::apic_virtualization);
+	secondary_controls.initialize(
+		vmcs, controls.secondary & ~(vmx::secondary::apic_virtualization | vmx::secondary::pml));
+	if (page_log.page) {
+		vmcs.write(field::page_log, page_log.page.physical());
+		mailbox.request(Request::page_log);
+	}
 	vmcs.write(field::exit_controls, controls.exit);
 	state.initialize(vmcs, engine.capabilities(), controls, vm.identity_map());
 

@@ -94,6 +94,7 @@ class Vcpu : host::Pinned {
 	Reader reader;
 	// The pages that it has written, if the VM has rings.
 	DirtyRing dirty_ring;
+	PageLog page_log;
 	// Through the guest's own eyes: its instructions, its page tables, its state saved by an SMI.
 	GuestMemory memory;
 	// What a paravirtual interface names, kvmclock for one: as KVM has it always of the normal address space.

@@ -142,6 +142,8 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 
 	// mmu::TlbFlusher: every vCPU that runs leaves its guest before this returns.
 	void flush_all() override;
+	// Some slot is logged, and the processor logs pages.
+	bool logs_pages() const { return logs_pages_; }
 	void request_all(Request what);
 
 	int invalidate_begin(Hva start, Hva end, bool may_block);
@@ -161,7 +163,7 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 	~Vm();
 
     private:
-	static mmu::Ept::Features ept_features(const vmx::Capabilities &capabilities);
+	static mmu::Ept::Features ept_features(Hypervisor &hypervisor);
 	Result<Fault> map_identity(Vcpu &vcpu);
 	Result<Fault> try_map(Vcpu &vcpu, const ReadSection &section, Gpa address, Touch how);
 	mmu::Level level_for(const MemorySlot &slot, Gfn gfn, Touch how) const;
@@ -170,6 +172,9 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 	{
 		return space == AddressSpace::normal ? &ept_ : smm_ept_.load(std::memory_order_acquire);
 	}
+	bool take_out_all();
+	void log_pages(bool on) override;
+	void collect_written() override;
 	void slot_removed(const MemorySlot &slot) override;
 	void protect(AddressSpace space, Gfn start, Gfn end) override;
 	void protect_masked(AddressSpace space, Gfn first, u64 mask) override;
@@ -210,7 +215,7 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 	kvmpp_mm_watch mm_watch_;
 	std::atomic<VmOptions> options_{};
 	Published<MsrFilter> msr_filter_;
-	std::atomic<bool> wide_apic_ids_{false}, apic_ids_changed_{false};
+	std::atomic<bool> wide_apic_ids_{false}, apic_ids_changed_{false}, logs_pages_{false};
 };
 
 } // namespace kvmpp::machine

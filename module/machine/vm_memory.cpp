@@ -66,8 +66,10 @@ Result<Vm::Fault> Vm::try_map(Vcpu &vcpu, const ReadSection &section, Gpa addres
 		return found.error() == Errno{EAGAIN} ? Result<Fault>{Fault::retry}
 						      : std::unexpected{found.error()};
 	host::UserPage &page = *found;
-	// A page that is logged becomes writable with its first write, and by itself.
-	const bool writable = page.writable() && !slot->read_only() && (write || !slot->logged());
+	// A page that is logged becomes writable with its first write, and by itself; or it is writable, and
+	// the processor logs its first write.
+	const bool dirty = write || !slot->logged();
+	const bool writable = page.writable() && !slot->read_only() && (dirty || hypervisor.logs_pages());
 	if (writable)
 		page.will_be_dirty();
 
@@ -82,6 +84,7 @@ Result<Vm::Fault> Vm::try_map(Vcpu &vcpu, const ReadSection &section, Gpa addres
 			.level = level,
 			.writable = writable,
 			.executable = level == Level::page_4k || !small_code_pages_,
+			.dirty = writable && dirty,
 			.type = page.is_device() ? mmu::MemoryType::uncacheable
 						 : mmu::MemoryType::write_back};
 		switch (vcpu.tables().map(vcpu.page_cache, mapping)) {
@@ -133,7 +136,7 @@ Result<mmu::Ept *> Vm::tables(AddressSpace space)
 		return found;
 	auto root = TRY(host::Page::create());
 	TlbFlusher &flusher = *this;
-	const auto features = ept_features(hypervisor.engine().capabilities());
+	const auto features = ept_features(hypervisor);
 	auto made = TRY(host::make<mmu::Ept>(std::move(root), features, flusher));
 	mmu::Ept *expected = nullptr;
 	// Another vCPU may have been faster.
@@ -231,7 +234,7 @@ bool Vm::young(Hva start, Hva end, bool clear)
 
 Result<> Vm::use_dirty_rings(u64 bytes)
 {
-	TRY(DirtyRing::check_size(bytes));
+	TRY(DirtyRing::check_size(bytes, hypervisor.logs_pages()));
 	host::Mutex::Guard guard{lock_};
 	if (dirty_ring_bytes_ || vcpus.count() > 0)
 		return fail(EINVAL);
@@ -252,23 +255,45 @@ Result<long> Vm::reset_dirty_rings()
 	return count;
 }
 
-// Those that are in guest mode leave it before this returns; the others flush before they enter.
-void Vm::flush_all()
+// Those that are in guest mode leave it before this returns.
+bool Vm::take_out_all()
 {
 	bool anybody = false;
-	vcpus.for_each([&](Vcpu &vcpu) {
-		vcpu.mailbox.request(Request::flush_ept);
-		anybody |= vcpu.mailbox.cpu_in_guest() >= 0;
-	});
+	vcpus.for_each([&](Vcpu &vcpu) { anybody |= vcpu.mailbox.cpu_in_guest() >= 0; });
 	if (!anybody)
-		return;
+		return false;
 	host::CpuMask mask;
 	vcpus.for_each([&](Vcpu &vcpu) {
 		if (const int cpu = vcpu.mailbox.cpu_in_guest(); cpu >= 0)
 			mask.add(cpu);
 	});
-	statistics.add(VmCounter::remote_tlb_flushes);
 	kvmpp_cpu_kick_and_wait(mask.words());
+	return true;
+}
+
+// The others flush before they enter.
+void Vm::flush_all()
+{
+	vcpus.for_each([&](Vcpu &vcpu) { vcpu.mailbox.request(Request::flush_ept); });
+	if (take_out_all())
+		statistics.add(VmCounter::remote_tlb_flushes);
+}
+
+void Vm::log_pages(bool on)
+{
+	if (!hypervisor.logs_pages())
+		return;
+	logs_pages_ = on;
+	vcpus.for_each([&](Vcpu &vcpu) { vcpu.mailbox.request(Request::page_log); });
+	// A page that is written before its vCPU logs would stay dirty unseen.
+	take_out_all();
+}
+
+// A vCPU that leaves its guest empties its log before it takes an interrupt.
+void Vm::collect_written()
+{
+	if (logs_pages_)
+		take_out_all();
 }
 
 } // namespace kvmpp::machine

@@ -11,6 +11,7 @@
 #include "run/end_of_interrupt.h"
 #include "run/handlers.h"
 #include "run/injection.h"
+#include "run/page_log.h"
 #include "run/resident.h"
 #include "run/smm.h"
 #include "run/software.h"
@@ -98,6 +99,8 @@ void serve_requests(Vcpu &vcpu, vmx::Current vmcs)
 		follow_local_apic(vcpu, vmcs);
 	if (requests & Request::msr_filter)
 		vcpu.follow_msr_filter();
+	if (requests & Request::page_log)
+		follow_page_log(vcpu, vmcs);
 	if (requests & Request::clock)
 		update_clock_page(vcpu);
 	if (requests & Request::steal_time &&
@@ -186,6 +189,8 @@ Result<After> run_once(Vcpu &vcpu, vmx::Current vmcs)
 	vcpu.statistics.add(VcpuCounter::entries);
 	KVMPP_TRACE(entry, vcpu.id, vcpu.state.rip(vmcs));
 	const bool entered = enter_guest(vcpu, vmcs);
+	if (vcpu.page_log.on) [[unlikely]]
+		empty_page_log(vcpu, vmcs);
 	vcpu.mailbox.leave_guest();
 	vcpu.state.exited();
 	if (vcpu.debugger.control) [[unlikely]]

@@ -88,6 +88,7 @@ const std::map<u32, u64> &host_msrs(unsigned cpu)
 
 u32 mitigation_bits = 0;
 int apicv = -1;
+bool pml = true;
 std::vector<u32> user_return_msrs;
 
 } // namespace
@@ -107,6 +108,7 @@ void reset_model()
 {
 	mitigation_bits = 0;
 	apicv = -1;
+	pml = true;
 	user_return_msrs.clear();
 	reset_cpuid();
 }
@@ -132,6 +134,11 @@ void set_mitigations(u32 mitigations)
 void set_apicv(int wanted)
 {
 	apicv = wanted;
+}
+
+void set_pml(bool wanted)
+{
+	pml = wanted;
 }
 
 void set_msr_everywhere(u32 index, std::optional<u64> value)
@@ -195,6 +202,11 @@ int kvmpp_force_emulation(void)
 int kvmpp_apicv(void)
 {
 	return sim::apicv;
+}
+
+int kvmpp_pml(void)
+{
+	return sim::pml;
 }
 
 __u32 kvmpp_mitigations(void)

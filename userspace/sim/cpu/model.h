@@ -22,6 +22,8 @@ void set_mitigations(u32 mitigations);
 
 // What kvmpp_apicv() answers; -1 until then.
 void set_apicv(int wanted);
+// What kvmpp_pml() answers; true until then.
+void set_pml(bool wanted);
 
 // An MSR of all CPUs, or nothing: #GP.
 void set_msr_everywhere(u32 index, std::optional<u64> value);

@@ -94,6 +94,7 @@ private:
 	template <class Copy>
 	std::optional<GuestExit> access(u64 address, usize size, bool write, Copy &&copy);
 	bool msr_exits(u32 index, bool write) const;
+	std::optional<GuestExit> log_page(u64 address);
 	std::optional<GuestExit> translate(u64 address, bool write, u64 &host);
 
 	vtx::Vmcs &vmcs_;
