@@ -83,10 +83,9 @@ void write_tsc(Vcpu &vcpu, vmx::Current vmcs)
 		vmcs.write(field::tsc_multiplier, vcpu.tsc.factor());
 }
 
-// What others have asked for, and what a move to another CPU brings. Interrupts on.
-void serve_requests(Vcpu &vcpu, vmx::Current vmcs)
+__attribute__((noinline)) void serve_all_requests(Vcpu &vcpu, vmx::Current vmcs)
 {
-	const u32 requests = vcpu.mailbox.requested() ? vcpu.mailbox.take() : 0;
+	const u32 requests = vcpu.mailbox.take();
 	const bool moved = vcpu.residency.moved();
 	if (requests || moved)
 		flush_translations(vcpu, requests);
@@ -106,6 +105,13 @@ void serve_requests(Vcpu &vcpu, vmx::Current vmcs)
 	if (requests & Request::steal_time &&
 		vcpu.steal_time.come_back(vcpu.paravirtual_memory, kvmpp_run_delay_ns()))
 		vcpu.mailbox.request(Request::flush_linear);
+}
+
+// What others have asked for, and what a move to another CPU brings. Interrupts on.
+inline void serve_requests(Vcpu &vcpu, vmx::Current vmcs)
+{
+	if (vcpu.mailbox.requested() || vcpu.residency.moved() || vcpu.tsc.changed()) [[unlikely]]
+		serve_all_requests(vcpu, vmcs);
 }
 
 // A guest that waits in HLT, or for its start-up IPI. False: a signal came.
