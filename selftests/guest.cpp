@@ -18,10 +18,17 @@ constexpr u64 efer_lme = 1 << 8, efer_lma = 1 << 10;
 
 constexpr u8 type_data = 3, type_code = 11, type_busy_tss = 11;
 
-Vm &with(Vm &vm, Guest::Irqchip irqchip)
+Vm &with(const System &system, Vm &vm, Guest::With what)
 {
-	if (irqchip == Guest::with_irqchip)
+	if (what == Guest::with_irqchip)
 		REQUIRE_EQ(vm.call(KVM_CREATE_IRQCHIP), 0);
+	if (what == Guest::with_dirty_rings) {
+		NEED(system, KVM_CAP_DIRTY_LOG_RING);
+		kvm_enable_cap rings{};
+		rings.cap = KVM_CAP_DIRTY_LOG_RING;
+		rings.args[0] = Guest::dirty_ring_bytes;
+		REQUIRE_EQ(vm.call(KVM_ENABLE_CAP, &rings), 0);
+	}
 	return vm;
 }
 
@@ -50,7 +57,7 @@ kvm_segment flat_segment(u16 selector, u8 type)
 	return segment;
 }
 
-Guest::Guest(Mode mode, const Code &code, Irqchip irqchip) : vcpu(system, with(vm, irqchip))
+Guest::Guest(Mode mode, const Code &code, With what) : vcpu(system, with(system, vm, what))
 {
 	REQUIRE_EQ(vm.set_slot(0, 0, memory_size, memory.bytes()), 0);
 	REQUIRE_EQ(vcpu.set(supported_cpuid()), 0);

@@ -56,9 +56,11 @@ class Guest {
 public:
 	static constexpr u64 memory_size = 0x200000;
 
-	enum Irqchip { no_irqchip, with_irqchip };
+	// What the VM has from before its vCPU on.
+	enum With { without, with_irqchip, with_dirty_rings };
+	static constexpr u64 dirty_ring_bytes = 16384;
 
-	Guest(Mode mode, const Code &code, Irqchip irqchip = no_irqchip);
+	Guest(Mode mode, const Code &code, With what = without);
 
 	void load(u64 address, const Code &code) const;
 	// In long mode: code for a vector, put at its own address among the handlers.

@@ -195,7 +195,7 @@ TEST(a_killed_process_leaves_nothing)
 		if (child == 0) {
 			for (;;) {
 				Guest guest{Mode::long_mode, busy,
-					delay % 2 ? Guest::with_irqchip : Guest::no_irqchip};
+					delay % 2 ? Guest::with_irqchip : Guest::without};
 				for (int i = 0; i < 20; ++i)
 					guest.vcpu.enter();
 			}
@@ -294,7 +294,7 @@ TEST(vms_give_back_their_memory)
 	auto some = [] {
 		for (int i = 0; i < 20; ++i) {
 			Guest guest{Mode::long_mode, halts,
-				i % 2 ? Guest::with_irqchip : Guest::no_irqchip};
+				i % 2 ? Guest::with_irqchip : Guest::without};
 			if (i % 2 == 0)
 				guest.run_to_halt();
 		}

@@ -50,8 +50,8 @@ void load_both(Order order, const char *parameters = "")
 
 // A guest of that device.
 struct GuestOn {
-	GuestOn(const char *path, const Code &code, Guest::Irqchip irqchip = Guest::no_irqchip)
-		: ours(std::exchange(device, path)), guest(Mode::long_mode, code, irqchip)
+	GuestOn(const char *path, const Code &code, Guest::With what = Guest::without)
+		: ours(std::exchange(device, path)), guest(Mode::long_mode, code, what)
 	{
 		device = ours;
 	}

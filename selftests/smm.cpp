@@ -80,8 +80,8 @@ GUEST_CODE(handle_nmi, 64, "mov $0x02, %ebx\n out %al, $0x97\n iretq");
 GUEST_CODE(after_init, 16, "out %al, $0x96");
 
 struct Smm : Guest {
-	Smm(Mode mode, const Code &code, const Code &handler, Irqchip irqchip = no_irqchip)
-		: Guest(mode, code, irqchip)
+	Smm(Mode mode, const Code &code, const Code &handler, With what = without)
+		: Guest(mode, code, what)
 	{
 		NEED(system, KVM_CAP_X86_SMM);
 		REQUIRE_EQ(vm.set_slot(smram_slot, smbase, smram_size, smram.bytes()), 0);

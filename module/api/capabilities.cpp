@@ -76,6 +76,8 @@ int check_extension(long capability)
 	case KVM_CAP_IMMEDIATE_EXIT: return 1;
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
 		return KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET;
+	case KVM_CAP_DIRTY_LOG_RING:
+	case KVM_CAP_DIRTY_LOG_RING_ACQ_REL: return machine::DirtyRing::max_bytes;
 	case KVM_CAP_IRQ_ROUTING: return machine::RoutingTable::max_routes;
 	case KVM_CAP_X2APIC_API:
 		return KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK;
@@ -100,7 +102,7 @@ int check_extension(long capability)
 	case KVM_CAP_NR_VCPUS: return static_cast<int>(std::min(kvmpp_cpu_limit(), 1024u));
 	case KVM_CAP_MAX_VCPUS: return machine::VcpuSet::max_vcpus;
 	case KVM_CAP_MAX_VCPU_ID: return machine::VcpuSet::max_id;
-	case KVM_CAP_NR_MEMSLOTS: return machine::MemoryMap::max_slots; // in each address space
+	case KVM_CAP_NR_MEMSLOTS: return machine::max_slots; // in each address space
 	case KVM_CAP_MULTI_ADDRESS_SPACE: return machine::address_spaces;
 	default: return 0;
 	}

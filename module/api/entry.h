@@ -27,6 +27,8 @@ void kvmpp_vcpu_release(void *vcpu);
 
 /* The page that a vCPU's mmap shows at that index, or NULL. It lives as long as the file. */
 void *kvmpp_vcpu_page(void *vcpu, unsigned long index);
+/* Whether one of these pages belongs to its dirty ring, which is mapped shared and not executable only. */
+int kvmpp_vcpu_shows_dirty_ring(void *vcpu, unsigned long first, unsigned long count);
 
 /* A file of KVM_GET_STATS_FD: what was read, and the offset moved on; or a negative errno. */
 long kvmpp_statistics_read(void *statistics, unsigned long buffer, unsigned long size,

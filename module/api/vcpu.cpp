@@ -272,4 +272,9 @@ void *kvmpp_vcpu_page(void *vcpu, unsigned long index)
 {
 	return static_cast<kvmpp::machine::Vcpu *>(vcpu)->mmap_page(index);
 }
+
+int kvmpp_vcpu_shows_dirty_ring(void *vcpu, unsigned long first, unsigned long count)
+{
+	return static_cast<kvmpp::machine::Vcpu *>(vcpu)->shows_dirty_ring(first, count);
+}
 }

@@ -90,6 +90,8 @@ Result<> enable_capability(Vm &vm, const kvm_enable_cap &request)
 	switch (request.cap) {
 	case KVM_CAP_SPLIT_IRQCHIP: return vm.split_irqchip(request.args[0]);
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: return vm.memory_map.set_manual_protect(request.args[0]);
+	case KVM_CAP_DIRTY_LOG_RING:
+	case KVM_CAP_DIRTY_LOG_RING_ACQ_REL: return vm.use_dirty_rings(request.args[0]);
 	case KVM_CAP_X2APIC_API: return vm.set_x2apic_api(request.args[0]);
 	case KVM_CAP_MAX_VCPU_ID: return vm.set_id_limit(request.args[0]);
 	case KVM_CAP_X86_BUS_LOCK_EXIT:
@@ -161,6 +163,7 @@ long ioctl(Vm &vm, unsigned int command, unsigned long argument)
 	case KVM_CLEAR_DIRTY_LOG:
 		return to_long(with_input<kvm_clear_dirty_log>(
 			argument, [&](const auto &request) { return vm.memory_map.clear_dirty_log(request); }));
+	case KVM_RESET_DIRTY_RINGS: return to_long(vm.reset_dirty_rings());
 	case KVM_SET_TSS_ADDR: return to_long(vm.set_tss_address(argument));
 	case KVM_SET_IDENTITY_MAP_ADDR: return to_long(set_identity_map(vm, argument));
 	case KVM_SET_BOOT_CPU_ID: return to_long(set_boot_cpu(vm, argument));

@@ -376,6 +376,8 @@ int kvmpp_force_emulation(void);
 int kvmpp_apicv(void);
 /* Whether a guest may wait in MWAIT: it wakes from there as it should, and the host's timers go on. */
 int kvmpp_mwait_usable(void);
+/* Whether the processor may log the pages that guests write, where it can. */
+int kvmpp_pml(void);
 /* Whether a host interrupt ran since the last call on this CPU: the L1 cache may hold secrets. */
 int kvmpp_l1d_flush_wanted(void);
 __u64 kvmpp_spec_ctrl_host(void);

@@ -68,6 +68,10 @@ static const struct vm_operations_struct vcpu_vm_operations = {
 
 static int vcpu_mmap(struct file *file, struct vm_area_struct *vma)
 {
+	const bool plain = vma->vm_flags & VM_SHARED && !(vma->vm_flags & VM_EXEC);
+
+	if (!plain && kvmpp_vcpu_shows_dirty_ring(file->private_data, vma->vm_pgoff, vma_pages(vma)))
+		return -EINVAL;
 	vma->vm_ops = &vcpu_vm_operations;
 	return 0;
 }

@@ -56,6 +56,15 @@ int kvmpp_apicv(void)
 	return apicv;
 }
 
+static bool pml = true;
+module_param(pml, bool, 0444);
+MODULE_PARM_DESC(pml, "let the processor log the pages that guests write while the VMM wants to know them, where it can; otherwise they are write-protected");
+
+int kvmpp_pml(void)
+{
+	return pml;
+}
+
 /* Read by `kvmpp status`: the mitigations that the world switch applies on this host. */
 static int show_mitigations(char *buffer, const struct kernel_param *parameter)
 {

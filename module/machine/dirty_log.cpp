@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// The dirty bits of slots, to the VMM and back.
+// Which pages were written, to the VMM and back: the dirty bits of slots, or the vCPUs' rings.
 //
 // A write is never lost. A fault makes the page writable and then sets its bit; here the bit is taken and
 // then the page protected, and the TLBs are flushed before the VMM reads its memory. So a page that is
 // writable has its bit set, or a fault is about to set it; and a write that a taken bit stands for is in
 // memory before the VMM looks.
+//
+// Where the processor logs pages, read "dirty" for writable and "cleaned" for protected. A page that is dirty
+// has its bit set, or is in the log of a vCPU, which nobody throws away: it is emptied at the vCPU's next exit.
 #include <algorithm>
 #include "host/user_memory.h"
 #include "machine/memory_map.h"
@@ -25,10 +28,13 @@ Result<host::Own<DirtyBitmap>> DirtyBitmap::create(u64 pages, bool all_set)
 Result<> MemoryMap::get_dirty_log(u32 id, Hva bitmap)
 {
 	host::Mutex::Guard guard{lock_};
+	if (rings_)
+		return fail(ENXIO);
 	const MemorySlot &slot = *TRY(find_logged(id));
 	const usize words = slot.dirty->words();
 	// The whole snapshot is taken before the VMM's memory is touched: copying may fail half-way.
 	auto snapshot = TRY(host::Array<u64>::create(words));
+	listener_.collect_written();
 	bool any = false;
 	for (usize i = 0; i < words; ++i) {
 		if (manual_) {
@@ -48,9 +54,11 @@ Result<> MemoryMap::get_dirty_log(u32 id, Hva bitmap)
 
 Result<> MemoryMap::clear_dirty_log(const kvm_clear_dirty_log &request)
 {
+	host::Mutex::Guard guard{lock_};
+	if (rings_)
+		return fail(ENXIO);
 	if (request.first_page % 64)
 		return fail(EINVAL);
-	host::Mutex::Guard guard{lock_};
 	const MemorySlot &slot = *TRY(find_logged(request.slot));
 	const u64 first = request.first_page, count = request.num_pages;
 	if (first > slot.frames || count > slot.frames - first)
@@ -88,6 +96,47 @@ Result<> MemoryMap::set_manual_protect(u64 flags)
 	host::Mutex::Guard guard{lock_};
 	manual_ = flags;
 	return {};
+}
+
+void MemoryMap::use_rings()
+{
+	host::Mutex::Guard guard{lock_};
+	rings_ = true;
+}
+
+u32 MemoryMap::reset_ring(DirtyRing &ring)
+{
+	host::Mutex::Guard guard{lock_};
+	// Guests mostly write one page after another: 64 of them are protected at once.
+	u32 slot = 0;
+	u64 word = 0, mask = 0;
+	const u32 count = ring.harvest([&](u32 next_slot, u64 offset) {
+		if (next_slot != slot || offset / 64 != word) {
+			protect_again(slot, word, mask);
+			slot = next_slot;
+			word = offset / 64;
+			mask = 0;
+		}
+		mask |= bit(offset % 64);
+	});
+	protect_again(slot, word, mask);
+	return count;
+}
+
+// The VMM says which; the slot may be another by now, or gone.
+void MemoryMap::protect_again(u32 slot_number, u64 word, u64 mask)
+{
+	const SlotNumber number{slot_number};
+	if (!mask || !number.valid())
+		return;
+	const MemorySlot *slot = table_of(number.space()).latest().find_id(number.id);
+	if (!slot || !slot->logged() || word > (slot->frames - 1) / 64)
+		return;
+	const u64 left = slot->frames - word * 64;
+	if (left < 64)
+		mask &= bit(left) - 1;
+	listener_.protect_masked(slot->space, slot->base + word * 64, mask);
+	kvmpp_cond_resched();
 }
 
 } // namespace kvmpp::machine

@@ -35,11 +35,11 @@ Result<> GuestMemory::read(Gpa address, void *data, usize size) const
 template <auto user_write>
 Result<> GuestMemory::write_by(Gpa address, const void *data, usize size) const
 {
-	const auto copy = [data](const MemorySlot &slot, Gpa to, usize offset, usize bytes) -> Result<> {
-		if (slot.read_only())
+	const auto copy = [&](const MemorySlot &slot, Gpa to, usize offset, usize bytes) -> Result<> {
+		if (slot.read_only() || !slot.may_dirty(ring_))
 			return fail(EFAULT);
 		TRY(user_write(slot.hva_of(to), static_cast<const u8 *>(data) + offset, bytes));
-		slot.mark_dirty(frame_of(to));
+		slot.mark_dirty(frame_of(to), ring_);
 		return {};
 	};
 	return by_page(address, size, copy);
@@ -72,10 +72,10 @@ x86::Replaced GuestMemory::compare_exchange(Gpa address, unsigned size, u64 &exp
 {
 	ReadSection section{reader_};
 	const MemorySlot *slot = find(section, address);
-	if (!slot || slot->read_only())
+	if (!slot || slot->read_only() || !slot->may_dirty(ring_))
 		return x86::Replaced::not_writable;
 	switch (kvmpp_user_compare_exchange(slot->hva_of(address).value, size, &expected, desired)) {
-	case 0: slot->mark_dirty(frame_of(address)); return x86::Replaced::yes;
+	case 0: slot->mark_dirty(frame_of(address), ring_); return x86::Replaced::yes;
 	case -EAGAIN: return x86::Replaced::changed_meanwhile;
 	default: return x86::Replaced::not_writable;
 	}

@@ -12,7 +12,11 @@ namespace kvmpp::machine
 
 class GuestMemory {
     public:
-	GuestMemory(const MemoryMap &map, Reader &reader) : map_{map}, reader_{reader} {}
+	// ring: of the vCPU to which it belongs.
+	GuestMemory(const MemoryMap &map, Reader &reader, DirtyRing &ring)
+		: map_{map}, reader_{reader}, ring_{ring}
+	{
+	}
 
 	AddressSpace space() const { return space_; }
 	void set_space(AddressSpace space) { space_ = space; }
@@ -58,6 +62,7 @@ class GuestMemory {
 	const MemoryMap &map_;
 	AddressSpace space_ = AddressSpace::normal;
 	Reader &reader_;
+	DirtyRing &ring_;
 };
 
 } // namespace kvmpp::machine

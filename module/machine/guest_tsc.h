@@ -87,7 +87,8 @@ class GuestTsc {
 		set_offset(untouched ? -scaled(start_) : before - scaled(host_now));
 		return {};
 	}
-	// True once after a change: the VMCS has to learn it.
+	// Until it is taken, the VMCS has to learn of a change.
+	bool changed() const { return changed_; }
 	bool take_changed() { return std::exchange(changed_, false); }
 
     private:

@@ -34,6 +34,8 @@ class Hypervisor : host::Pinned {
 		return engine_->controls().secondary & vmx::secondary::bus_lock_detection;
 	}
 	bool notifies() const { return engine_->controls().secondary & vmx::secondary::notify_exiting; }
+	// Whether the processor logs the pages that guests write.
+	bool logs_pages() const { return engine_->controls().secondary & vmx::secondary::pml; }
 	u64 host_xcr0() const { return host_xcr0_; }
 	// VPIDs: 0 means the vCPU runs without one of its own.
 	u16 take_vpid();

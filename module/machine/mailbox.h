@@ -20,6 +20,7 @@ enum class Request : u32 {
 	steal_time = 1 << 6,   // the thread was away from its CPU, and the guest wants to know
 	local_apic = 1 << 7,   // what the processor does of it by itself: run/virtual_apic.h
 	async_fault = 1 << 8,  // a page is there that the guest does not wait for: run/async_fault.h
+	page_log = 1 << 9,     // whether the pages that it writes are logged has changed
 };
 
 constexpr u32 operator&(u32 requests, Request one)

@@ -13,15 +13,6 @@ namespace
 constexpr u64 max_frames = u64{1} << (48 - page_shift);
 constexpr u64 max_slot_frames = (u64{1} << 31) - 1;
 
-// The number of a slot as the VMM gives it.
-struct SlotNumber {
-	explicit constexpr SlotNumber(u32 number) : id{number & 0xffff}, space_number{number >> 16} {}
-
-	u32 id, space_number;
-	constexpr bool valid() const { return space_number < address_spaces && id < MemoryMap::max_slots; }
-	constexpr AddressSpace space() const { return static_cast<AddressSpace>(space_number); }
-};
-
 struct ByBase {
 	bool operator()(Gfn gfn, const MemorySlot &slot) const { return gfn < slot.base; }
 };
@@ -51,13 +42,19 @@ Result<host::Own<SlotTable>> changed(std::span<const MemorySlot> slots, u32 id, 
 
 } // namespace
 
-const MemorySlot *SlotTable::find(Gfn gfn) const
+const MemorySlot *SlotTable::find_written(Gfn gfn) const
 {
 	const MemorySlot *above = std::upper_bound(slots_.begin(), slots_.end(), gfn, ByBase{});
 	if (above == slots_.begin())
 		return nullptr;
 	const MemorySlot *slot = above - 1;
-	return slot->contains(gfn) && !slot->leaving ? slot : nullptr;
+	return slot->contains(gfn) ? slot : nullptr;
+}
+
+const MemorySlot *SlotTable::find(Gfn gfn) const
+{
+	const MemorySlot *slot = find_written(gfn);
+	return slot && !slot->leaving ? slot : nullptr;
 }
 
 const MemorySlot *SlotTable::find_id(u32 id) const
@@ -111,7 +108,7 @@ Result<> MemoryMap::set(const kvm_userspace_memory_region &region)
 	if (region.memory_size == 0) {
 		if (!found)
 			return fail(EINVAL);
-		return change(*found, std::move(wanted));
+		return put(found, std::move(wanted));
 	}
 	// A slot keeps its size, its memory and its being read-only for life.
 	if (found && (found->frames != wanted.frames || found->hva != wanted.hva ||
@@ -123,25 +120,39 @@ Result<> MemoryMap::set(const kvm_userspace_memory_region &region)
 		if (slot.id != wanted.id && wanted.base < slot.end() && slot.base < wanted.end())
 			return fail(EEXIST);
 
-	if (wanted.flags & KVM_MEM_LOG_DIRTY_PAGES)
-		wanted.dirty = found && found->dirty
-				       ? found->dirty
-				       : DirtyLog{TRY(DirtyBitmap::create(wanted.frames, starts_all_set()))};
-	if (found)
-		return change(*found, std::move(wanted));
-	replace(wanted.space, TRY(changed(slots, wanted.id, &wanted)));
-	listener_.slot_added(wanted);
-	return {};
+	return put(found, std::move(wanted));
 }
 
-// A slot that exists becomes another, or none.
-Result<> MemoryMap::change(const MemorySlot &found, MemorySlot wanted)
+// vCPUs log what they write from before a page of a logged slot is mapped until there is none any more.
+Result<> MemoryMap::put(const MemorySlot *found, MemorySlot wanted)
 {
-	const AddressSpace space = found.space;
+	const bool was = found && found->logged(), will = wanted.frames && wanted.logged();
+	if (will && !rings_)
+		wanted.dirty = was ? found->dirty
+				   : DirtyLog{TRY(DirtyBitmap::create(wanted.frames, starts_all_set()))};
+	if (will && !was && logged_slots_++ == 0)
+		listener_.log_pages(true);
+	const Result<> result = change(found, std::move(wanted));
+	const bool ended = result ? was && !will : will && !was;
+	if (ended && --logged_slots_ == 0)
+		listener_.log_pages(false);
+	return result;
+}
+
+// A slot is new, or becomes another, or none.
+Result<> MemoryMap::change(const MemorySlot *old, MemorySlot wanted)
+{
+	const AddressSpace space = wanted.space;
 	const auto slots = table_of(space).latest().all();
+	if (!old) {
+		replace(space, TRY(changed(slots, wanted.id, &wanted)));
+		listener_.slot_added(wanted);
+		return {};
+	}
+	const MemorySlot &found = *old;
 	const bool flags_only = wanted.frames && wanted.base == found.base;
 	if (flags_only) {
-		const bool starts_logging = wanted.dirty && !found.dirty;
+		const bool starts_logging = wanted.logged() && !found.logged();
 		const Gfn base = wanted.base, end = wanted.end();
 		replace(space, TRY(changed(slots, found.id, &wanted)));
 		// Pages that start out dirty are protected as the VMM clears them.

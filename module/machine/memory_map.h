@@ -6,6 +6,7 @@
 #include <linux/kvm.h>
 #include "host/memory.h"
 #include "machine/dirty_bitmap.h"
+#include "machine/dirty_ring.h"
 #include "machine/published.h"
 
 namespace kvmpp::machine
@@ -15,6 +16,9 @@ namespace kvmpp::machine
 // is in system management mode, and the first one otherwise.
 enum class AddressSpace : u8 { normal, smm };
 inline constexpr unsigned address_spaces = 2;
+
+// Numbers are below it in each of them.
+inline constexpr u32 max_slots = 32764;
 
 struct MemorySlot {
 	Gfn base{};
@@ -26,18 +30,37 @@ struct MemorySlot {
 	// Being deleted: nobody maps or accesses it any more, but changes of the VMM's mappings still
 	// concern what is left of it in the tables.
 	bool leaving = false;
-	DirtyLog dirty{}; // while KVM_MEM_LOG_DIRTY_PAGES is set
+	DirtyLog dirty{}; // while it is logged, and the VM has no rings
 
 	Gfn end() const { return base + frames; }
 	bool contains(Gfn gfn) const { return gfn >= base && gfn < end(); }
 	Hva hva_of(Gpa address) const { return hva + (address - base.address()); }
 	Hva hva_end() const { return hva + frames * page_size; }
 	bool read_only() const { return flags & KVM_MEM_READONLY; }
-	void mark_dirty(Gfn gfn) const
+	bool logged() const { return flags & KVM_MEM_LOG_DIRTY_PAGES; }
+	// As the VMM gives it, and rings show it.
+	u32 number() const { return static_cast<u32>(space) << 16 | id; }
+	// A page is about to be written by a vCPU with that ring. False: that could not be noted.
+	bool may_dirty(const DirtyRing &ring) const { return !logged() || !ring || ring.has_room(); }
+	// It has been, or may be from now on.
+	void mark_dirty(Gfn gfn, DirtyRing &ring) const
 	{
-		if (dirty)
+		if (!logged())
+			return;
+		if (ring)
+			ring.push(number(), gfn - base);
+		else
 			dirty->set(gfn - base);
 	}
+};
+
+// The number of a slot as the VMM gives it.
+struct SlotNumber {
+	explicit constexpr SlotNumber(u32 number) : id{number & 0xffff}, space_number{number >> 16} {}
+
+	u32 id, space_number;
+	constexpr bool valid() const { return space_number < address_spaces && id < max_slots; }
+	constexpr AddressSpace space() const { return static_cast<AddressSpace>(space_number); }
 };
 
 // The slots of an address space, in the order of their frames.
@@ -47,6 +70,8 @@ class SlotTable {
 
 	// nullptr: no memory there, or none any more.
 	const MemorySlot *find(Gfn gfn) const;
+	// The same for what was written before: one that leaves is found, too.
+	const MemorySlot *find_written(Gfn gfn) const;
 	const MemorySlot *find_id(u32 id) const;
 	std::span<const MemorySlot> all() const { return slots_.span(); }
 
@@ -56,13 +81,15 @@ class SlotTable {
 
 class MemoryMap : host::Pinned {
     public:
-	static constexpr u32 max_slots = 32764;
-
 	// Who keeps translations of slots; called without a spinlock, and may sleep.
 	class Listener {
 	    public:
 		// Readers find it from now on, whatever was in its place.
 		virtual void slot_added(const MemorySlot &slot) = 0;
+		// There is a slot that is logged, from before its pages are protected until after the last.
+		virtual void log_pages(bool on) = 0;
+		// What vCPUs have written so far is marked when this returns.
+		virtual void collect_written() = 0;
 		// No reader can bring its translations back: they have to go.
 		virtual void slot_removed(const MemorySlot &slot) = 0;
 		// Writes to these pages of it must be noticed from now on.
@@ -96,6 +123,12 @@ class MemoryMap : host::Pinned {
 	// KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2. EINVAL.
 	Result<> set_manual_protect(u64 flags);
 
+	// KVM_CAP_DIRTY_LOG_RING, before there are vCPUs: from now on pages are noted in their rings, and the
+	// two above fail with ENXIO.
+	void use_rings();
+	// What the VMM has seen in the ring is protected again, without a flush. The number of entries.
+	u32 reset_ring(DirtyRing &ring);
+
 	template <class Section>
 	const SlotTable &read(const Section &section, AddressSpace space) const
 	{
@@ -104,20 +137,25 @@ class MemoryMap : host::Pinned {
 
     private:
 	Result<> check(const kvm_userspace_memory_region &region) const;
-	Result<> change(const MemorySlot &found, MemorySlot wanted);
+	Result<> put(const MemorySlot *found, MemorySlot wanted);
+	Result<> change(const MemorySlot *old, MemorySlot wanted);
 	void replace(AddressSpace space, host::Own<SlotTable> fresh);
 	const Published<SlotTable> &table_of(AddressSpace space) const
 	{
 		return tables_[static_cast<u8>(space)];
 	}
 	Result<const MemorySlot *> find_logged(u32 slot_number) const;
-	bool starts_all_set() const { return manual_ & KVM_DIRTY_LOG_INITIALLY_SET; }
+	void protect_again(u32 slot_number, u64 word, u64 mask);
+	// A ring cannot say so of all pages.
+	bool starts_all_set() const { return manual_ & KVM_DIRTY_LOG_INITIALLY_SET && !rings_; }
 
 	Readers &readers_;
 	Listener &listener_;
 	host::Mutex lock_{host::LockClass::memory_map};
 	Published<SlotTable> tables_[address_spaces];
 	u64 manual_ = 0; // KVM_DIRTY_LOG_* flags
+	bool rings_ = false;
+	u32 logged_slots_ = 0;
 };
 
 } // namespace kvmpp::machine

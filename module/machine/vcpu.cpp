@@ -26,8 +26,8 @@ Vcpu::Vcpu(Vm &machine, u32 number, host::Own<vmx::Vmcs> vmcs, vmx::MsrBitmap bi
 	: vm{machine}, id{number},
 	  residency{machine.hypervisor.engine(), machine.hypervisor.user_return(), std::move(vmcs),
 		  x86::callback<&Vcpu::switched_out>(*this)},
-	  reader{machine.readers}, memory{machine.memory_map, reader},
-	  paravirtual_memory{machine.memory_map, reader}, msr_bitmap{std::move(bitmap)},
+	  reader{machine.readers}, memory{machine.memory_map, reader, dirty_ring},
+	  paravirtual_memory{machine.memory_map, reader, dirty_ring}, msr_bitmap{std::move(bitmap)},
 	  pages_{std::move(pages)}, tables_{&machine.normal_tables()}, vpid_{machine.hypervisor.take_vpid()}
 {
 }
@@ -45,6 +45,10 @@ Result<host::Own<Vcpu>> Vcpu::create(Vm &vm, u32 id)
 	auto pages = TRY(SharedPages::create());
 	auto vcpu = TRY(host::make<Vcpu>(vm, id, std::move(vmcs), std::move(bitmap), std::move(pages)));
 	TRY(vcpu->fpu.create());
+	if (vm.dirty_ring_bytes())
+		TRY(vcpu->dirty_ring.create(vm.dirty_ring_bytes(), vm.hypervisor.logs_pages()));
+	if (vm.hypervisor.logs_pages())
+		vcpu->page_log.page = TRY(host::Page::create(node));
 	if (vm.interrupts.has_lapics()) {
 		vcpu->lapic = TRY(x86::Lapic::create(id, x86::callback<&Vcpu::woken>(*vcpu)));
 		vcpu->lapic->reset(vcpu->is_bsp(), vm.options().has_quirk(KVM_X86_QUIRK_LINT0_REENABLED));
@@ -96,8 +100,10 @@ bool Vcpu::is_bsp() const
 	return id == vm.bsp();
 }
 
-void *Vcpu::mmap_page(unsigned index)
+void *Vcpu::mmap_page(unsigned long index)
 {
+	if (index >= dirty_ring_index)
+		return dirty_ring.page(index - dirty_ring_index);
 	switch (index) {
 	case 0: return pages_.run.data();
 	case port_page_index: return pages_.port.data();
@@ -207,7 +213,12 @@ void Vcpu::initialize_vmcs(vmx::Current vmcs)
 	if (lapic && controls.pin & vmx::pin::preemption_timer && !vm.emulated && !vm.may_need_software)
 		lapic->let_processor_watch_deadline();
 	primary_controls.initialize(vmcs, controls.primary);
-	secondary_controls.initialize(vmcs, controls.secondary & ~vmx::secondary::apic_virtualization);
+	secondary_controls.initialize(
+		vmcs, controls.secondary & ~(vmx::secondary::apic_virtualization | vmx::secondary::pml));
+	if (page_log.page) {
+		vmcs.write(field::page_log, page_log.page.physical());
+		mailbox.request(Request::page_log);
+	}
 	vmcs.write(field::exit_controls, controls.exit);
 	state.initialize(vmcs, engine.capabilities(), controls, vm.identity_map());
 

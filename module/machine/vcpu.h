@@ -61,6 +61,7 @@ class Vcpu : host::Pinned {
 	static constexpr unsigned mmap_pages = 3;
 	static constexpr unsigned port_page_index = 1; // KVM_PIO_PAGE_OFFSET
 	static constexpr unsigned coalesced_page_index = KVM_COALESCED_MMIO_PAGE_OFFSET;
+	static constexpr unsigned dirty_ring_index = KVM_DIRTY_LOG_PAGE_OFFSET; // those of the ring from here on
 
 	static Result<host::Own<Vcpu>> create(Vm &vm, u32 id);
 	~Vcpu();
@@ -93,6 +94,9 @@ class Vcpu : host::Pinned {
 	Fpu fpu;
 	mmu::PageCache page_cache;
 	Reader reader;
+	// The pages that it has written, if the VM has rings.
+	DirtyRing dirty_ring;
+	PageLog page_log;
 	// Through the guest's own eyes: its instructions, its page tables, its state saved by an SMI.
 	GuestMemory memory;
 	// What a paravirtual interface names, kvmclock for one: as KVM has it always of the normal address space.
@@ -128,7 +132,12 @@ class Vcpu : host::Pinned {
 	u64 &gpr(x86::Gpr name) { return residency.world().gprs[name]; }
 	kvm_run &run() { return *pages_.run.as<kvm_run>(); }
 	u8 *port_data() { return static_cast<u8 *>(pages_.port.data()); }
-	void *mmap_page(unsigned index);
+	void *mmap_page(unsigned long index);
+	// Whether a page of [first, first + count) of that mapping is the ring's.
+	bool shows_dirty_ring(unsigned long first, unsigned long count) const
+	{
+		return dirty_ring && first < dirty_ring_index + dirty_ring.page_count() && first + count > dirty_ring_index;
+	}
 
 	// The tables of the address space that `memory` shows.
 	mmu::Ept &tables() { return *tables_; }

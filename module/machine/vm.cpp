@@ -28,17 +28,19 @@ Vm::Vm(Hypervisor &owner, Parts parts)
 	  ports{std::move(parts.ports), readers}, mmio{std::move(parts.mmio), readers},
 	  coalesced{ports, mmio, std::move(parts.coalesced)}, interrupts{*this, std::move(parts.routes)},
 	  apic_access{std::move(parts.apic_access)},
-	  ept_{std::move(parts.ept_root), ept_features(owner.engine().capabilities()), *this},
+	  ept_{std::move(parts.ept_root), ept_features(owner), *this},
 	  identity_{std::move(parts.identity)},
 	  notifier_reader_{readers}, msr_filter_{std::move(parts.msr_filter)}
 {
 }
 
-mmu::Ept::Features Vm::ept_features(const vmx::Capabilities &capabilities)
+mmu::Ept::Features Vm::ept_features(Hypervisor &hypervisor)
 {
+	const auto &capabilities = hypervisor.engine().capabilities();
 	return {.large_2m = capabilities.ept_2m(),
 		.large_1g = capabilities.ept_1g(),
-		.accessed_dirty = capabilities.ept_accessed_dirty()};
+		.accessed_dirty = capabilities.ept_accessed_dirty(),
+		.page_log = hypervisor.logs_pages()};
 }
 
 Result<Vm *> Vm::create(Hypervisor &hypervisor)

@@ -111,6 +111,14 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 	Result<Fault> handle_fault(
 		Vcpu &vcpu, const ReadSection &section, Gpa address, Touch how, bool wait);
 
+	// KVM_CAP_DIRTY_LOG_RING: each vCPU has a ring of that size. EINVAL: vCPUs exist, it was set already,
+	// or as DirtyRing::check_size().
+	Result<> use_dirty_rings(u64 bytes);
+	u64 dirty_ring_bytes() const { return dirty_ring_bytes_; }
+	// KVM_RESET_DIRTY_RINGS: how many entries the VMM had seen; writes to their pages are noted again.
+	// EINVAL: there are no rings.
+	Result<long> reset_dirty_rings();
+
 	// What the processor translates by in an address space. Those of SMM are made when somebody first
 	// asks: most VMs have none. ENOMEM.
 	Result<mmu::Ept *> tables(AddressSpace space);
@@ -147,6 +155,8 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 
 	// mmu::TlbFlusher: every vCPU that runs leaves its guest before this returns.
 	void flush_all() override;
+	// Some slot is logged, and the processor logs pages.
+	bool logs_pages() const { return logs_pages_; }
 	void request_all(Request what);
 
 	int invalidate_begin(Hva start, Hva end, bool may_block);
@@ -167,7 +177,7 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 	~Vm();
 
     private:
-	static mmu::Ept::Features ept_features(const vmx::Capabilities &capabilities);
+	static mmu::Ept::Features ept_features(Hypervisor &hypervisor);
 	Result<Fault> map_identity(Vcpu &vcpu);
 	Result<Fault> map_apic_access(Vcpu &vcpu);
 	Result<Fault> try_map(Vcpu &vcpu, const ReadSection &section, Gpa address, Touch how, bool wait);
@@ -178,6 +188,9 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 		return space == AddressSpace::normal ? &ept_ : smm_ept_.load(std::memory_order_acquire);
 	}
 	void slot_added(const MemorySlot &slot) override;
+	bool take_out_all();
+	void log_pages(bool on) override;
+	void collect_written() override;
 	void slot_removed(const MemorySlot &slot) override;
 	void protect(AddressSpace space, Gfn start, Gfn end) override;
 	bool filter_allows_msr(Vcpu &vcpu, u32 index, u32 access) const;
@@ -204,6 +217,7 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 	host::Mutex lock_{host::LockClass::vm}; // creation of vCPUs and devices
 	std::atomic<u32> yielded_to_{0}; // the last one, by its place among the vCPUs
 	u64 id_limit_ = VcpuSet::max_id;
+	u64 dirty_ring_bytes_ = 0;
 	static constexpr u64 unlimited = ~u64{0};
 	std::atomic<u64> halt_poll_limit_{unlimited};
 	u32 bsp_ = 0;
@@ -219,7 +233,7 @@ class Vm final : host::Pinned, MemoryMap::Listener, mmu::TlbFlusher {
 	kvmpp_mm_watch mm_watch_;
 	std::atomic<VmOptions> options_{};
 	Published<MsrFilter> msr_filter_;
-	std::atomic<bool> wide_apic_ids_{false}, apic_ids_changed_{false};
+	std::atomic<bool> wide_apic_ids_{false}, apic_ids_changed_{false}, logs_pages_{false};
 };
 
 } // namespace kvmpp::machine

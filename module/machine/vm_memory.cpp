@@ -36,7 +36,7 @@ Level Vm::level_for(const MemorySlot &slot, Gfn gfn, Touch how) const
 {
 	// Logged pages become dirty one by one; and on some processors a guest that executes from a large
 	// page can take the machine down while the page is split (iTLB multihit, CVE-2018-12207).
-	const bool small = slot.dirty || (how == Touch::fetch && small_code_pages_);
+	const bool small = slot.logged() || (how == Touch::fetch && small_code_pages_);
 	if (small)
 		return Level::page_4k;
 	const unsigned host_shift = kvmpp_user_mapping_shift(slot.hva_of(gfn.address()).value);
@@ -55,6 +55,9 @@ Result<Vm::Fault> Vm::try_map(
 	// A write to a ROM is a device's.
 	if (!slot || (write && slot->read_only()))
 		return Fault::no_memory_there;
+	// The run loop has it made first.
+	if (write && !slot->may_dirty(vcpu.dirty_ring))
+		return Fault::retry;
 
 	TRY(vcpu.page_cache.fill());
 	const u64 snapshot = invalidations_.snapshot();
@@ -67,9 +70,10 @@ Result<Vm::Fault> Vm::try_map(
 	if (!found)
 		return std::unexpected{found.error()};
 	host::UserPage &page = *found;
-	// A page that is logged becomes writable with its first write, and by itself.
-	const bool logged = static_cast<bool>(slot->dirty);
-	const bool writable = page.writable() && !slot->read_only() && (write || !logged);
+	// A page that is logged becomes writable with its first write, and by itself; or it is writable, and
+	// the processor logs its first write.
+	const bool dirty = write || !slot->logged();
+	const bool writable = page.writable() && !slot->read_only() && (dirty || hypervisor.logs_pages());
 	if (writable)
 		page.will_be_dirty();
 
@@ -84,6 +88,7 @@ Result<Vm::Fault> Vm::try_map(
 			.level = level,
 			.writable = writable,
 			.executable = level == Level::page_4k || !small_code_pages_,
+			.dirty = writable && dirty,
 			.type = page.is_device() ? mmu::MemoryType::uncacheable
 						 : mmu::MemoryType::write_back};
 		switch (vcpu.tables().map(vcpu.page_cache, mapping)) {
@@ -94,7 +99,7 @@ Result<Vm::Fault> Vm::try_map(
 			// After the page is writable, so that a writable page is never unmarked for good: see
 			// dirty_log.cpp.
 			if (write)
-				slot->mark_dirty(gfn);
+				slot->mark_dirty(gfn, vcpu.dirty_ring);
 			return Fault::mapped;
 		case mmu::Ept::Installed::table_in_the_way: break;
 		case mmu::Ept::Installed::page_in_the_way: return Fault::blocked;
@@ -141,7 +146,7 @@ Result<mmu::Ept *> Vm::tables(AddressSpace space)
 		return found;
 	auto root = TRY(host::Page::create());
 	TlbFlusher &flusher = *this;
-	const auto features = ept_features(hypervisor.engine().capabilities());
+	const auto features = ept_features(hypervisor);
 	auto made = TRY(host::make<mmu::Ept>(std::move(root), features, flusher));
 	mmu::Ept *expected = nullptr;
 	// Another vCPU may have been faster.
@@ -237,23 +242,68 @@ bool Vm::young(Hva start, Hva end, bool clear)
 	return result;
 }
 
-// Those that are in guest mode leave it before this returns; the others flush before they enter.
-void Vm::flush_all()
+Result<> Vm::use_dirty_rings(u64 bytes)
+{
+	TRY(DirtyRing::check_size(bytes, hypervisor.logs_pages()));
+	host::Mutex::Guard guard{lock_};
+	if (dirty_ring_bytes_ || vcpus.count() > 0)
+		return fail(EINVAL);
+	dirty_ring_bytes_ = bytes;
+	memory_map.use_rings();
+	return {};
+}
+
+Result<long> Vm::reset_dirty_rings()
+{
+	host::Mutex::Guard guard{lock_};
+	if (!dirty_ring_bytes_)
+		return fail(EINVAL);
+	long count = 0;
+	vcpus.for_each([&](Vcpu &vcpu) { count += memory_map.reset_ring(vcpu.dirty_ring); });
+	if (count)
+		flush_all();
+	return count;
+}
+
+// Those that are in guest mode leave it before this returns.
+bool Vm::take_out_all()
 {
 	bool anybody = false;
-	vcpus.for_each([&](Vcpu &vcpu) {
-		vcpu.mailbox.request(Request::flush_ept);
-		anybody |= vcpu.mailbox.cpu_in_guest() >= 0;
-	});
+	vcpus.for_each([&](Vcpu &vcpu) { anybody |= vcpu.mailbox.cpu_in_guest() >= 0; });
 	if (!anybody)
-		return;
+		return false;
 	host::CpuMask mask;
 	vcpus.for_each([&](Vcpu &vcpu) {
 		if (const int cpu = vcpu.mailbox.cpu_in_guest(); cpu >= 0)
 			mask.add(cpu);
 	});
-	statistics.add(VmCounter::remote_tlb_flushes);
 	kvmpp_cpu_kick_and_wait(mask.words());
+	return true;
+}
+
+// The others flush before they enter.
+void Vm::flush_all()
+{
+	vcpus.for_each([&](Vcpu &vcpu) { vcpu.mailbox.request(Request::flush_ept); });
+	if (take_out_all())
+		statistics.add(VmCounter::remote_tlb_flushes);
+}
+
+void Vm::log_pages(bool on)
+{
+	if (!hypervisor.logs_pages())
+		return;
+	logs_pages_ = on;
+	vcpus.for_each([&](Vcpu &vcpu) { vcpu.mailbox.request(Request::page_log); });
+	// A page that is written before its vCPU logs would stay dirty unseen.
+	take_out_all();
+}
+
+// A vCPU that leaves its guest empties its log before it takes an interrupt.
+void Vm::collect_written()
+{
+	if (logs_pages_)
+		take_out_all();
 }
 
 } // namespace kvmpp::machine

@@ -45,10 +45,11 @@ struct Entry {
 	static constexpr Entry table(Hpa page) { return {page.value | permissions}; }
 
 	// The guest's PAT is ignored: kvmpp's memory is ordinary RAM of the host, cached as such.
-	static constexpr Entry leaf(Level level, Pfn pfn, bool writable, bool executable, MemoryType type)
+	static constexpr Entry leaf(
+		Level level, Pfn pfn, bool writable, bool executable, bool dirty, MemoryType type)
 	{
 		return {pfn.address().value | read_bit | (executable ? execute_bit : 0) |
-			(writable ? write_bit : 0) |
+			(writable ? write_bit : 0) | (dirty ? dirty_bit : 0) |
 			u64{static_cast<u8>(type)} << 3 | ignore_pat_bit |
 			(level == Level::page_4k ? 0 : leaf_bit)};
 	}

@@ -80,7 +80,7 @@ Ept::Installed Ept::map(PageCache &cache, const Mapping &mapping)
 	Slot &slot = (*table)[index_of(mapping.gfn, level)];
 	Entry entry{slot.load(std::memory_order_acquire)};
 	Entry leaf = Entry::leaf(
-		level, mapping.pfn, mapping.writable, mapping.executable, mapping.type);
+		level, mapping.pfn, mapping.writable, mapping.executable, mapping.dirty, mapping.type);
 	for (;;) {
 		if (entry.present()) {
 			if (!entry.is_leaf(level))
@@ -188,8 +188,8 @@ Gfn Ept::write_protect(Gfn start, Gfn end)
 	const Gfn stopped = visit_leaves(start, end, [&](Slot &slot, Entry entry, Level level) {
 		if (level > Level::page_4k)
 			slot.store(0, std::memory_order_relaxed);
-		else if (entry.writable())
-			slot.fetch_and(~Entry::write_bit, std::memory_order_relaxed);
+		else if (entry.raw & unnoticed_)
+			slot.fetch_and(~unnoticed_, std::memory_order_relaxed);
 		else
 			return;
 		changed = true;
@@ -213,9 +213,9 @@ bool Ept::write_protect_masked(Gfn first, u64 mask)
 	for (; mask; mask &= mask - 1) {
 		const Gfn gfn = first + std::countr_zero(mask);
 		visit_leaves(gfn, gfn + 1, [&](Slot &slot, Entry entry, Level level) {
-			if (level != Level::page_4k || !entry.writable())
+			if (level != Level::page_4k || !(entry.raw & unnoticed_))
 				return;
-			slot.fetch_and(~Entry::write_bit, std::memory_order_relaxed);
+			slot.fetch_and(~unnoticed_, std::memory_order_relaxed);
 			changed = true;
 		});
 	}

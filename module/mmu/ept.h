@@ -40,6 +40,7 @@ struct Mapping {
 	Pfn pfn{};
 	Level level = Level::page_4k; // gfn and pfn are aligned to it
 	bool writable = false, executable = true;
+	bool dirty = true; // the first write is not to be logged
 	MemoryType type = MemoryType::write_back;
 };
 
@@ -47,6 +48,8 @@ class Ept : host::Pinned {
     public:
 	struct Features {
 		bool large_2m = false, large_1g = false, accessed_dirty = false;
+		// With accessed_dirty: the processor logs pages whose dirty flag it sets (SDM vol. 3, 29.3.6).
+		bool page_log = false;
 	};
 
 	explicit Ept(host::Page root, const Features &features, TlbFlusher &flusher)
@@ -76,12 +79,12 @@ class Ept : host::Pinned {
 	// TLBs are flushed before it returns if they had to be.
 	Gfn unmap(Gfn start, Gfn end);
 
-	// Lock held exclusively. Writes to [start, end) fault from now on: pages of 4 KiB are made
-	// read-only, larger ones go, to come back in pages of 4 KiB. Stops early and flushes like
-	// unmap().
+	// Lock held exclusively. The first write to each page of [start, end) is noticed from now on, by a
+	// fault, or by the log: pages of 4 KiB are made read-only, or clean; larger ones go, to come back
+	// in pages of 4 KiB. Stops early and flushes like unmap().
 	Gfn write_protect(Gfn start, Gfn end);
 	// The same for those of 64 frames whose bits are set, without a flush. Lock held shared is
-	// enough. True: something was writable, and a flush is due.
+	// enough. True: something was writable, or dirty, and a flush is due.
 	bool write_protect_masked(Gfn first, u64 mask);
 
 	// Lock held exclusively. Whether a mapping of [start, end) was used; clears the marks if asked.
@@ -111,6 +114,8 @@ class Ept : host::Pinned {
 
 	host::Page root_;
 	const Features features_;
+	// What lets a page be written unnoticed.
+	const u64 unnoticed_ = features_.page_log ? Entry::dirty_bit : Entry::write_bit;
 	TlbFlusher &flusher_;
 };
 

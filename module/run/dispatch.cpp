@@ -55,6 +55,10 @@ Result<After> dispatch(Exit &exit)
 	case ExitReason::pause: return handle_pause(exit);
 	case ExitReason::ept_violation: return handle_ept_violation(exit);
 	case ExitReason::ept_misconfiguration: return handle_ept_misconfiguration(exit);
+	case ExitReason::pml_full:
+		if (!exit.vcpu.page_log.on)
+			break;
+		return handle_page_log_full(exit);
 	case ExitReason::xsetbv: return handle_xsetbv(exit);
 	case ExitReason::invd:
 	case ExitReason::wbinvd: return handle_nop(exit);
@@ -90,7 +94,6 @@ Result<After> dispatch(Exit &exit)
 	case ExitReason::rdrand:
 	case ExitReason::invpcid:
 	case ExitReason::rdseed:
-	case ExitReason::pml_full:
 	case ExitReason::xsaves:
 	case ExitReason::xrstors:
 	case ExitReason::umwait:

@@ -181,7 +181,7 @@ bool EmulatedGuest::next_iteration()
 	vcpu_.io.forget_answers();
 	// Who waits for the VMM, or for this CPU, is served between two iterations.
 	return vcpu_.io.writes.empty() && !port_output_ && !kvmpp_work_pending() &&
-	       !vcpu_.mailbox.requested();
+	       !vcpu_.mailbox.requested() && !vcpu_.dirty_ring.soft_full();
 }
 
 // --- memory --------------------------------------------------------------------------------------

@@ -40,6 +40,8 @@ Result<After> handle_io(Exit &exit);
 // ept_exits.cpp
 Result<After> handle_ept_violation(Exit &exit);
 Result<After> handle_ept_misconfiguration(Exit &exit);
+// page_log.cpp
+Result<After> handle_page_log_full(Exit &exit);
 // reports.cpp
 Result<After> handle_notify(Exit &exit);
 // The guest has locked the bus, perhaps besides what it has exited for: the VMM decides what becomes of it.

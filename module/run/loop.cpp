@@ -13,6 +13,7 @@
 #include "run/fast_path.h"
 #include "run/handlers.h"
 #include "run/injection.h"
+#include "run/page_log.h"
 #include "run/resident.h"
 #include "run/smm.h"
 #include "run/software.h"
@@ -84,10 +85,9 @@ void write_tsc(Vcpu &vcpu, vmx::Current vmcs)
 		vmcs.write(field::tsc_multiplier, vcpu.tsc.factor());
 }
 
-// What others have asked for, and what a move to another CPU brings. Interrupts on.
-void serve_requests(Vcpu &vcpu, vmx::Current vmcs)
+[[gnu::noinline]] void serve_all_requests(Vcpu &vcpu, vmx::Current vmcs)
 {
-	const u32 requests = vcpu.mailbox.requested() ? vcpu.mailbox.take() : 0;
+	const u32 requests = vcpu.mailbox.take();
 	const bool moved = vcpu.residency.moved();
 	if (requests || moved)
 		flush_translations(vcpu, requests);
@@ -100,6 +100,8 @@ void serve_requests(Vcpu &vcpu, vmx::Current vmcs)
 		follow_local_apic(vcpu, vmcs);
 	if (requests & Request::msr_filter)
 		vcpu.follow_msr_filter();
+	if (requests & Request::page_log)
+		follow_page_log(vcpu, vmcs);
 	if (requests & Request::clock)
 		update_clock_page(vcpu);
 	if (requests & Request::steal_time &&
@@ -107,6 +109,13 @@ void serve_requests(Vcpu &vcpu, vmx::Current vmcs)
 		vcpu.mailbox.request(Request::flush_linear);
 	if (requests & Request::async_fault)
 		report_page(vcpu);
+}
+
+// What others have asked for, and what a move to another CPU brings. Interrupts on.
+inline void serve_requests(Vcpu &vcpu, vmx::Current vmcs)
+{
+	if (vcpu.mailbox.requested() || vcpu.residency.moved() || vcpu.tsc.changed()) [[unlikely]]
+		serve_all_requests(vcpu, vmcs);
 }
 
 // A guest that waits in HLT, or for its start-up IPI. False: a signal came.
@@ -171,6 +180,8 @@ Ran run_guest(Vcpu &vcpu, vmx::Current vmcs)
 		vcpu.statistics.add(VcpuCounter::entries);
 		KVMPP_TRACE(entry, vcpu.id, vcpu.state.rip(vmcs));
 		const bool entered = stretch.enter();
+		if (vcpu.page_log.on) [[unlikely]]
+			empty_page_log(vcpu, vmcs);
 		vcpu.state.exited();
 		if (!entered) [[unlikely]]
 			return {How::refused};
@@ -298,6 +309,11 @@ bool wants_user(Vcpu &vcpu, vmx::Current vmcs)
 Result<> loop(Vcpu &vcpu, vmx::Current vmcs)
 {
 	for (;;) {
+		if (vcpu.dirty_ring.soft_full()) [[unlikely]] {
+			vcpu.run().exit_reason = KVM_EXIT_DIRTY_RING_FULL;
+			vcpu.statistics.add(VcpuCounter::exits_to_user);
+			return {};
+		}
 		if (vcpu.mp_state != MpState::runnable && !TRY(wait_until_runnable(vcpu, vmcs)))
 			return interrupted(vcpu);
 		if (TRY(run_once(vcpu, vmcs)) == After::exit_to_user) {

@@ -85,8 +85,8 @@ Result<After> deliver_in_software(Vcpu &vcpu, vmx::Current vmcs)
 bool interrupted(Vcpu &vcpu, vmx::Current vmcs)
 {
 	return vcpu.mp_state != MpState::runnable || vcpu.events.triple_fault || vcpu.debugger.stepped ||
-	       vcpu.mailbox.requested() || (vcpu.lapic && vcpu.lapic->attention()) || kvmpp_work_pending() ||
-	       can_wake(vcpu, vmcs);
+	       vcpu.dirty_ring.soft_full() || vcpu.mailbox.requested() ||
+	       (vcpu.lapic && vcpu.lapic->attention()) || kvmpp_work_pending() || can_wake(vcpu, vmcs);
 }
 
 } // namespace

@@ -48,7 +48,7 @@ constexpr Required required_secondary[] = {
 constexpr u32 optional_secondary = secondary::unrestricted_guest | secondary::rdtscp | secondary::vpid | secondary::wbinvd_exiting |
 				   secondary::pause_loop_exiting | secondary::invpcid |
 				   secondary::xsaves | secondary::tsc_scaling | secondary::bus_lock_detection |
-				   secondary::notify_exiting |
+				   secondary::notify_exiting | secondary::pml |
 				   secondary::apic_virtualization;
 
 constexpr Required required_exit[] = {
@@ -179,6 +179,10 @@ std::expected<Controls, Refusal> choose_controls(const Capabilities &capabilitie
 		controls.secondary &= ~secondary::apic_virtualization;
 	if ((controls.secondary & secondary::apic_virtualization) != secondary::apic_virtualization)
 		controls.secondary &= ~secondary::apic_delivery;
+
+	// What is logged is that a dirty flag is set.
+	if (!capabilities.ept_accessed_dirty())
+		controls.secondary &= ~secondary::pml;
 
 	// VPIDs are of use only with the means to flush one.
 	if (!capabilities.invvpid_single())

@@ -84,6 +84,9 @@ Result<host::Own<Engine>> Engine::create(Sharing sharing)
 	if (apicv < 0 && !(capabilities->pin.allowed & pin::posted_interrupts))
 		controls->secondary &= ~secondary::apic_delivery;
 
+	if (!kvmpp_pml())
+		controls->secondary &= ~secondary::pml;
+
 	HotplugHeld held;
 	Survey survey{&*capabilities};
 	kvmpp_cpu_run_on_all(survey_cpu, &survey);

@@ -28,6 +28,7 @@ inline constexpr Control16<0> vpid;
 inline constexpr Control16<1> posted_interrupt_vector;
 // Selectors, base, limits and access rights of segments: see segment_fields below.
 inline constexpr Guest16<8, InterruptStatus> guest_interrupt_status;
+inline constexpr Guest16<9> page_log_index;
 inline constexpr Host16<0> host_es;
 inline constexpr Host16<1> host_cs;
 inline constexpr Host16<2> host_ss;
@@ -43,6 +44,7 @@ inline constexpr Control64<2, Hpa> msr_bitmap;
 inline constexpr Control64<3, Hpa> exit_msr_store;
 inline constexpr Control64<4, Hpa> exit_msr_load;
 inline constexpr Control64<5, Hpa> entry_msr_load;
+inline constexpr Control64<7, Hpa> page_log;
 inline constexpr Control64<8> tsc_offset;
 inline constexpr Control64<9, Hpa> virtual_apic_page;
 inline constexpr Control64<10, Hpa> apic_access_page;
@@ -147,6 +149,7 @@ struct SegmentFields {
 // Spot checks against the tables of appendix B.
 static_assert(vpid.encoding == 0x0000 && host_tr.encoding == 0x0c0c);
 static_assert(ept_pointer.encoding == 0x201a && eoi_exit_bitmap3.encoding == 0x2022);
+static_assert(page_log.encoding == 0x200e && page_log_index.encoding == 0x0812);
 static_assert(guest_physical_address.encoding == 0x2400);
 static_assert(tsc_multiplier.encoding == 0x2032 && guest_pdpte3.encoding == 0x2810);
 static_assert(secondary_controls.encoding == 0x401e && exit_reason.encoding == 0x4402);

@@ -169,20 +169,21 @@ qemu_files() {
 # upstream_tests MODULE PREPARATION: a job for each of Linux's KVM selftests, or for those that were named.
 # An emulated machine has neither the memory nor the time that some take by default.
 upstream_tests() {
-	local programs=("${only[@]}") name words
+	local programs=("${only[@]}") name words seconds
 	# Their guests spin with interrupts off, which nothing ends in Bochs, on kvm_intel neither.
 	((${#only[@]})) || mapfile -t programs < <(cd "$root/build/upstream/bin" && ls \
 		--ignore={hardware_disable,set_memory_region,vmx_preemption_timer}_test)
 	for name in "${programs[@]}"; do
+		seconds=240
 		case $name in
 		demand_paging_test | dirty_log_perf_test | kvm_page_table_test) words='-b 16M -v 1' ;;
-		dirty_log_test) words='-i 4 -I 10' ;;
+		dirty_log_test) words='-i 4 -I 10' seconds=600 ;; # three ways of logging
 		memslot_modification_stress_test) words='-i 50 -b 16M -v 1' ;;
 		memslot_perf_test) words='-l 1 -s 512 -f 0 -e 0' ;;
 		*) words='' ;;
 		esac
 		job "upstream/$name"
-		limit 240
+		limit "$seconds"
 		module "$1"
 		file "build/upstream/bin/$name"
 		execute "$2 exec ./$name $words"

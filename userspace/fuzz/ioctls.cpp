@@ -98,9 +98,9 @@ void capability(std::span<u8> argument, Input &input, const Surroundings &)
 {
 	auto &request = as<kvm_enable_cap>(argument);
 	request.cap = input.one_of<u32>({KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
-		KVM_CAP_X2APIC_API, KVM_CAP_HLT});
+		KVM_CAP_X2APIC_API, KVM_CAP_DIRTY_LOG_RING, KVM_CAP_HLT});
 	request.flags = 0;
-	request.args[0] = input.one_of<u64>({0, 1, 2, 3, 24, ~0ull});
+	request.args[0] = input.one_of<u64>({0, 1, 2, 3, 24, 4096, ~0ull});
 }
 
 void zone(std::span<u8> argument, Input &input, const Surroundings &)
@@ -207,6 +207,7 @@ const Ioctl table[] = {
 	object(On::vm, KVM_SET_USER_MEMORY_REGION, slot),
 	object(On::vm, KVM_GET_DIRTY_LOG, dirty_log),
 	object(On::vm, KVM_CLEAR_DIRTY_LOG, clear_dirty_log),
+	number(On::vm, KVM_RESET_DIRTY_RINGS),
 	object(On::vm, KVM_ENABLE_CAP, capability),
 	object(On::vm, KVM_REGISTER_COALESCED_MMIO, zone),
 	object(On::vm, KVM_UNREGISTER_COALESCED_MMIO, zone),

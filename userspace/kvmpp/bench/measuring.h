@@ -55,6 +55,11 @@ lib::u64 port_write_to_ioeventfd(Context &context);
 // Of memory that the host has populated, or not.
 Measure ept_fault(bool populated);
 
+// With pages that are logged: the guest's first write to one since its bit was taken, and KVM_GET_DIRTY_LOG
+// for each page that is dirty.
+lib::u64 logged_write(Context &context);
+lib::u64 get_dirty_page(Context &context);
+
 // Measured by this process.
 lib::u64 null_ioctl(Context &context);
 lib::u64 get_regs(Context &context);

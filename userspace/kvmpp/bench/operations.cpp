@@ -49,6 +49,8 @@ std::vector<Operation> operations()
 		{"ept_fault_resident", "EPT fault, backing page resident", ept_fault(true)},
 		{"ept_fault_unpopulated", "EPT fault, backing page not yet populated",
 			ept_fault(false)},
+		{"logged_write", "first write to a page that is logged", logged_write},
+		{"get_dirty_page", "KVM_GET_DIRTY_LOG, for each dirty page", get_dirty_page},
 		{"get_regs", "KVM_GET_REGS", get_regs},
 		{"get_sregs", "KVM_GET_SREGS", get_sregs},
 		{"set_sregs", "KVM_SET_SREGS", set_sregs},

@@ -89,6 +89,7 @@ const std::map<u32, u64> &host_msrs(unsigned cpu)
 u32 mitigation_bits = 0;
 int apicv = -1;
 bool mwait_usable = true;
+bool pml = true;
 std::vector<u32> user_return_msrs;
 
 } // namespace
@@ -109,6 +110,7 @@ void reset_model()
 	mitigation_bits = 0;
 	apicv = -1;
 	mwait_usable = true;
+	pml = true;
 	user_return_msrs.clear();
 	reset_cpuid();
 }
@@ -139,6 +141,11 @@ void set_mwait_usable(bool usable)
 void set_apicv(int wanted)
 {
 	apicv = wanted;
+}
+
+void set_pml(bool wanted)
+{
+	pml = wanted;
 }
 
 void set_msr_everywhere(u32 index, std::optional<u64> value)
@@ -207,6 +214,11 @@ int kvmpp_apicv(void)
 int kvmpp_mwait_usable(void)
 {
 	return sim::mwait_usable;
+}
+
+int kvmpp_pml(void)
+{
+	return sim::pml;
 }
 
 __u32 kvmpp_mitigations(void)

@@ -25,6 +25,8 @@ void set_mwait_usable(bool usable);
 
 // What kvmpp_apicv() answers; -1 until then.
 void set_apicv(int wanted);
+// What kvmpp_pml() answers; true until then.
+void set_pml(bool wanted);
 
 // An MSR of all CPUs, or nothing: #GP.
 void set_msr_everywhere(u32 index, std::optional<u64> value);

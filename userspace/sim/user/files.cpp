@@ -139,6 +139,13 @@ void *mapped_page(int fd, unsigned long index)
 	return kvmpp_vcpu_page(file->owner, index);
 }
 
+bool may_map_private(int fd, unsigned long first, unsigned long count)
+{
+	const auto file = file_at(fd);
+	InKernel kernel;
+	return file && file->kind == Kind::vcpu && !kvmpp_vcpu_shows_dirty_ring(file->owner, first, count);
+}
+
 std::string file_name(int fd)
 {
 	const auto file = file_at(fd);

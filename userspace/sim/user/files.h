@@ -24,6 +24,8 @@ int close(int fd);
 long read(int fd, void *buffer, usize size);
 // What an mmap of a vCPU's descriptor shows; nullptr beyond its end.
 void *mapped_page(int fd, unsigned long index);
+// Whether an mmap of those pages may be private or executable.
+bool may_map_private(int fd, unsigned long first, unsigned long count);
 std::string file_name(int fd);
 
 // An eventfd of the process.

@@ -94,6 +94,8 @@ const char *check_execution_controls(const Vmcs &vmcs, const Cpu &cpu)
 	}
 	if (second & secondary::pml && !(second & secondary::ept))
 		return "PML without EPT";
+	if (second & secondary::pml && !page_valid(vmcs.get(field::page_log)))
+		return "address of the page-modification log";
 	return nullptr;
 }
 

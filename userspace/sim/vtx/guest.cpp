@@ -185,6 +185,20 @@ GuestExit Guest::spin_until_timer()
 	return GuestExit::of(ExitReason::preemption_timer);
 }
 
+// A dirty flag is about to be set. SDM vol. 3, 29.3.6.
+std::optional<GuestExit> Guest::log_page(u64 address)
+{
+	constexpr u16 last = 511;
+	if (!(get(field::secondary_controls) & vmx::secondary::pml))
+		return {};
+	const u16 index = get(field::page_log_index);
+	if (index > last)
+		return GuestExit::of(ExitReason::pml_full);
+	reinterpret_cast<u64 *>(get(field::page_log).value)[index] = address & ~u64{page_size - 1};
+	set(field::page_log_index, index - 1);
+	return {};
+}
+
 // SDM vol. 3, 29.3.2 and table 28-7.
 std::optional<GuestExit> Guest::translate(u64 address, bool write, u64 &host)
 {
@@ -208,10 +222,14 @@ std::optional<GuestExit> Guest::translate(u64 address, bool write, u64 &host)
 		const bool leaf = entry.is_leaf(level);
 		if (!leaf && entry.raw & bits(7, 3))
 			die("a reserved bit of an EPT entry is set: %#llx", entry.raw);
+		// One that is dirty already is not written again, whatever becomes of it meanwhile.
+		const bool dirties = leaf && write && !(entry.raw & mmu::Entry::dirty_bit);
+		if (marks && dirties)
+			if (const auto exit = log_page(address))
+				return exit;
 		if (marks)
-			__atomic_fetch_or(place,
-				mmu::Entry::accessed_bit | (leaf && write ? mmu::Entry::dirty_bit : 0),
-				__ATOMIC_RELAXED);
+			__atomic_fetch_or(place, mmu::Entry::accessed_bit | (dirties ? mmu::Entry::dirty_bit : 0),
+				__ATOMIC_ACQ_REL);
 		if (!leaf) {
 			table = entry.address().value;
 			continue;

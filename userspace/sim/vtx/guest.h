@@ -100,6 +100,7 @@ private:
 	std::optional<GuestExit> apic_written(u32 offset);
 	template <class Copy>
 	std::optional<GuestExit> access(u64 address, usize size, bool write, Copy &&copy);
+	std::optional<GuestExit> log_page(u64 address);
 	std::optional<GuestExit> translate(u64 address, bool write, u64 &host);
 
 	vtx::Vmcs &vmcs_;

@@ -4,7 +4,7 @@
 #include <asm/kvm_para.h>
 #include <chrono>
 #include <thread>
-#include "tests/core/machine.h"
+#include "tests/core/dirty_ring.h"
 #include "x86/msr.h"
 
 namespace kvmpp::tests
@@ -60,12 +60,15 @@ class RunningVm {
 public:
 	using Program = sim::GuestProgram (*)(std::atomic<bool> &stop, u64 id);
 
-	explicit RunningVm(bool chips = false, Program program = busy_guest)
+	explicit RunningVm(bool chips = false, Program program = busy_guest, u64 ring_bytes = 0)
 	{
+		if (ring_bytes) {
+			EXPECT_EQ(use_rings(vm, ring_bytes), 0);
+		}
 		if (chips) {
 			EXPECT_EQ(vm.ioctl(KVM_CREATE_IRQCHIP), 0);
 		}
-		EXPECT_EQ(vm.set_slot(0, 0, ram), 0);
+		EXPECT_EQ(vm.set_slot(0, 0, ram, ring_bytes ? KVM_MEM_LOG_DIRTY_PAGES : 0), 0);
 		std::memcpy(ram.data() + 0x1000, "\xa1\x30\x00\xe0\xfe", 5); // mov eax, [0xfee00030]
 		for (u64 id = 0; id < 2; ++id) {
 			vcpus[id] = vm.create_vcpu(id);
@@ -145,6 +148,76 @@ TEST_F(Concurrency, DirtyPagesAreCollectedWhileTheyAreWritten)
 	});
 	collecting.join();
 	EXPECT_EQ(seen, 0xffffu);
+}
+
+// As a VMM reads its guest's memory while that runs.
+__attribute__((no_sanitize("thread"))) void copy_page(u8 *to, const u8 *from)
+{
+	for (u64 i = 0; i < page_size; ++i)
+		to[i] = static_cast<const volatile u8 *>(from)[i];
+}
+
+// A copy that follows the rings alone is what the guests have written, to the last byte: with pages that are
+// write-protected, and with the processor's log.
+TEST_F(Concurrency, RingsAreResetWhileTheyFill)
+{
+	constexpr u64 bytes = 4 * page_size;
+	for (const bool pml : {true, false}) {
+		unload();
+		sim::set_pml(pml);
+		load();
+		RunningVm running{false, busy_guest, bytes};
+		std::vector<u8> copy(running.ram.size());
+		std::vector<Ring> rings;
+		for (const Vcpu &vcpu : running.vcpus)
+			rings.emplace_back(vcpu, bytes);
+		u64 total = 0;
+		const auto collect = [&] {
+			std::vector<Written> seen;
+			for (Ring &ring : rings)
+				for (const Written &page : ring.harvest())
+					seen.push_back(page);
+			EXPECT_EQ(running.vm.ioctl(KVM_RESET_DIRTY_RINGS), static_cast<long>(seen.size()));
+			for (const Written &page : seen)
+				copy_page(&copy[page.offset * page_size],
+					running.ram.data() + page.offset * page_size);
+			total += seen.size();
+		};
+		repeat(collect).join();
+		running.join();
+		collect();
+		EXPECT_EQ(std::memcmp(copy.data(), running.ram.data(), copy.size()), 0) << pml;
+		EXPECT_GT(total, 16u);
+	}
+}
+
+// The same by the bitmap, of a slot that has been written before it was logged.
+TEST_F(Concurrency, BitsAreTakenWhileTheyAreSet)
+{
+	for (const bool pml : {true, false}) {
+		unload();
+		sim::set_pml(pml);
+		load();
+		RunningVm running;
+		std::vector<u8> copy(running.ram.size());
+		EXPECT_EQ(running.vm.set_slot(0, 0, running.ram, KVM_MEM_LOG_DIRTY_PAGES), 0);
+		for (u64 page = 0; page < 16; ++page)
+			copy_page(&copy[page * page_size], running.ram.data() + page * page_size);
+		const auto collect = [&] {
+			u64 bitmap = 0;
+			const sim::UserArgument memory{&bitmap, sizeof(bitmap)};
+			kvm_dirty_log log{};
+			log.dirty_bitmap = &bitmap;
+			EXPECT_EQ(running.vm.ioctl(KVM_GET_DIRTY_LOG, &log), 0);
+			for (u64 page = 0; page < 16; ++page)
+				if (bitmap & bit(page))
+					copy_page(&copy[page * page_size], running.ram.data() + page * page_size);
+		};
+		repeat(collect).join();
+		running.join();
+		collect();
+		EXPECT_EQ(std::memcmp(copy.data(), running.ram.data(), copy.size()), 0) << pml;
+	}
 }
 
 // Guests go into SMM and out of it while what they see there changes.
