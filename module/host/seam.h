@@ -249,7 +249,8 @@ void kvmpp_timer_cancel(struct kvmpp_timer *timer);
 /* A referenced eventfd, for signalling; NULL and *error for a bad descriptor. */
 void *kvmpp_eventfd_get(int fd, int *error);
 void kvmpp_eventfd_put(void *eventfd);
-void kvmpp_eventfd_signal(void *eventfd); /* any context */
+void kvmpp_eventfd_signal(void *eventfd); /* any context, but with PREEMPT_RT it may sleep */
+extern const __s32 kvmpp_eventfd_signals_atomically;
 
 /* Calls signalled(context) whenever the eventfd is signalled, with interrupts off, and hung_up from
  * process context when its last descriptor is closed. Start also reports a count that is already

@@ -22,6 +22,8 @@ void kvmpp_eventfd_put(void *eventfd)
 	eventfd_ctx_put(eventfd);
 }
 
+const __s32 kvmpp_eventfd_signals_atomically = !IS_ENABLED(CONFIG_PREEMPT_RT);
+
 void kvmpp_eventfd_signal(void *eventfd)
 {
 	eventfd_signal(eventfd, 1);

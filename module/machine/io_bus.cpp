@@ -30,7 +30,7 @@ void IoTable::forget(const IoDevice &device)
 			range.forget();
 }
 
-Result<> IoBus::add(u64 base, u64 size, IoDevice &device)
+Result<> IoBus::add(u64 base, u64 size, IoDevice &device, bool any_context)
 {
 	host::Mutex::Guard guard{lock_};
 	const auto old = table_.latest().all();
@@ -42,10 +42,12 @@ Result<> IoBus::add(u64 base, u64 size, IoDevice &device)
 	auto ranges = TRY(host::Array<IoRange>::create(kept + 1));
 	const auto place = std::ranges::upper_bound(old, base, {}, &IoRange::base);
 	IoRange *out = std::copy_if(old.begin(), place, ranges.begin(), in_use);
-	*out++ = {base, size, &device};
+	*out++ = {base, size, &device, any_context};
 	std::copy_if(place, old.end(), out, in_use);
 
 	auto replaced = table_.replace(TRY(host::make<IoTable>(std::move(ranges))));
+	if (any_context)
+		begins_at_once_.fetch_or(trace_of(base));
 	readers_.drain();
 	return {};
 }

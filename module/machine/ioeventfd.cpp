@@ -113,7 +113,8 @@ Result<> IoEventFds::assign(const kvm_ioeventfd &request)
 	for (const Entry *other = first_; other; other = other->next)
 		if (other->collides(request))
 			return fail(EEXIST);
-	TRY(bus_of(request).add(entry->address(), entry->length(), *entry));
+	TRY(bus_of(request).add(
+		entry->address(), entry->length(), *entry, kvmpp_eventfd_signals_atomically));
 	entry->next = first_;
 	first_ = entry.release();
 	return {};

@@ -45,6 +45,23 @@ bool apic_is_current(const Vcpu &vcpu)
 	return vcpu.lapic && !vcpu.pv_eoi.offered() && vcpu.apic_help != machine::ApicHelp::delivery;
 }
 
+// The end of an interrupt that nobody else waits for.
+bool end_is_short(const Vcpu &vcpu)
+{
+	if (!apic_is_current(vcpu))
+		return false;
+	const u8 vector = vcpu.lapic->highest_in_service();
+	return vector == 0 || !vcpu.vm.interrupts.wants_eoi(*vcpu.lapic, vector);
+}
+
+// By a write to memory.
+bool ends_interrupt(Exit &exit)
+{
+	constexpr u64 offset = 0xfff;
+	return exit.vcpu.secondary_controls.get() & vmx::secondary::apic_virtualization &&
+	       (exit.qualification() & offset) == static_cast<u16>(ApicRegister::eoi) && end_is_short(exit.vcpu);
+}
+
 bool write_is_short(Exit &exit)
 {
 	const Vcpu &vcpu = exit.vcpu;
@@ -53,9 +70,7 @@ bool write_is_short(Exit &exit)
 	case msr::spec_ctrl: return true;
 	case msr_of(ApicRegister::self_ipi): return apic_is_current(vcpu);
 	case msr_of(ApicRegister::icr): return apic_is_current(vcpu) && has_one_target(exit.edx_eax());
-	case msr_of(ApicRegister::eoi):
-		return apic_is_current(vcpu) &&
-		       !vcpu.vm.interrupts.wants_eoi(*vcpu.lapic, vcpu.lapic->highest_in_service());
+	case msr_of(ApicRegister::eoi): return end_is_short(vcpu);
 	default: return false;
 	}
 }
@@ -74,6 +89,8 @@ bool answer_fast(Exit &exit)
 	case vmx::ExitReason::pause:
 		// Nobody else could be waited for.
 		return vcpu.vm.vcpus.count() == 1 && handle_nop(exit).has_value();
+	case vmx::ExitReason::io_instruction: return answer_port_write(exit);
+	case vmx::ExitReason::apic_write: return ends_interrupt(exit) && handle_apic_write(exit).has_value();
 	case vmx::ExitReason::preemption_timer: look_at_deadline(vcpu); return true;
 	default: return false;
 	}

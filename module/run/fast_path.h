@@ -36,6 +36,8 @@ inline FastPath take_fast_path(Exit &exit)
 	case EXIT_REASON_MSR_READ:
 	case EXIT_REASON_MSR_WRITE:
 	case EXIT_REASON_PAUSE_INSTRUCTION:
+	case EXIT_REASON_IO_INSTRUCTION:
+	case EXIT_REASON_APIC_WRITE:
 	case EXIT_REASON_PREEMPTION_TIMER:
 		if (answer_fast(exit))
 			break;

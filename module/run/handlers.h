@@ -37,6 +37,8 @@ bool answer_msr_write(Exit &exit);
 After complete_msr(Vcpu &vcpu, vmx::Current vmcs, machine::IoState::Waiting waiting);
 // ports.cpp
 Result<After> handle_io(Exit &exit);
+// A write for which interrupts may stay off, to an ioeventfd. False: it is none, and nothing has happened.
+bool answer_port_write(Exit &exit);
 // ept_exits.cpp
 Result<After> handle_ept_violation(Exit &exit);
 Result<After> handle_ept_misconfiguration(Exit &exit);

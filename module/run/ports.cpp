@@ -26,6 +26,22 @@ struct IoQualification {
 	u16 port() const { return static_cast<u16>(raw >> 16); }
 };
 
+// Apart: the array on its stack would cost those who have no such device.
+[[gnu::noinline]] bool write_at_once(Exit &exit, IoQualification io)
+{
+	Vcpu &vcpu = exit.vcpu;
+	std::array<u8, 4> data{};
+	__builtin_memcpy(data.data(), &vcpu.gpr(Gpr::rax), io.size());
+	{
+		machine::ReadSection section{vcpu.reader};
+		if (!vcpu.vm.ports.write_at_once(section, io.port(), {data.data(), io.size()}))
+			return false;
+	}
+	KVMPP_TRACE(port, vcpu.id, true, io.port(), io.size(), 1, std::bit_cast<u32>(data));
+	exit.complete();
+	return true;
+}
+
 } // namespace
 
 void set_port_result(Vcpu &vcpu, const void *data, u8 size)
@@ -46,6 +62,15 @@ void exit_for_port(Vcpu &vcpu, bool in, u16 port, u8 size, u32 count)
 	run.io.port = port;
 	run.io.count = count;
 	run.io.data_offset = Vcpu::port_page_index * page_size;
+}
+
+bool answer_port_write(Exit &exit)
+{
+	Vcpu &vcpu = exit.vcpu;
+	const IoQualification io{exit.qualification()};
+	if (io.string() || io.in() || !vcpu.vm.ports.may_write_at_once(io.port()))
+		return false;
+	return write_at_once(exit, io);
 }
 
 Result<After> handle_io(Exit &exit)

@@ -199,6 +199,8 @@ void kvmpp_eventfd_put(void *eventfd)
 	sim::put(static_cast<sim::EventFd *>(eventfd));
 }
 
+const __s32 kvmpp_eventfd_signals_atomically = 1;
+
 void kvmpp_eventfd_signal(void *eventfd)
 {
 	sim::signal(*static_cast<sim::EventFd *>(eventfd));

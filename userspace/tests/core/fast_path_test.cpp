@@ -82,6 +82,40 @@ TEST_F(FastPaths, OtherExitsDoNot)
 	}
 }
 
+TEST_F(FastPaths, AnIoeventfdIsSignalledWithInterruptsOff)
+{
+	const Descriptor eventfd{sim::make_eventfd()};
+	kvm_ioeventfd request{};
+	request.addr = 0x600;
+	request.len = 2;
+	request.fd = eventfd.number();
+	request.flags = KVM_IOEVENTFD_FLAG_PIO;
+	const auto with_ioeventfd = [&](const Vm &vm) { ASSERT_EQ(vm.ioctl(KVM_IOEVENTFD, &request), 0); };
+	const auto writes = [](u16 port, unsigned size) {
+		return [=](Guest &g) { return g.out(port, size, 0); };
+	};
+
+	const Guest32 guest;
+	with_ioeventfd(guest.vm);
+	EXPECT_EQ(leaves_after(guest.vcpu, writes(0x600, 2)), 0u);
+	EXPECT_EQ(sim::take_eventfd(eventfd.number()), 1u);
+
+	// What it does not take is the VMM's, and a chip's writes are the chip's.
+	const Guest32 other;
+	with_ioeventfd(other.vm);
+	for (const auto &missed : {writes(0x600, 1), writes(0x601, 2)}) {
+		EXPECT_EQ(other.vcpu.run(missed), 0);
+		EXPECT_EQ(other.vcpu.shared().exit_reason, u32{KVM_EXIT_IO});
+	}
+	EXPECT_EQ(sim::take_eventfd(eventfd.number()), 0u);
+	const Vm with_chips;
+	ASSERT_EQ(with_chips.ioctl(KVM_CREATE_IRQCHIP), 0);
+	with_ioeventfd(with_chips);
+	const Vcpu vcpu = with_chips.create_vcpu();
+	vcpu.enter_protected_mode(0x1000);
+	EXPECT_EQ(leaves_after(vcpu, writes(0x21, 1)), 1u);
+}
+
 TEST_F(FastPaths, AKickEndsIt)
 {
 	const Guest32 guest;
