@@ -67,6 +67,8 @@ Result<host::Own<Vcpu>> Vcpu::create(Vm &vm, u32 id)
 
 void Vcpu::switched_out()
 {
+	// Somebody else runs here, perhaps without any interrupt.
+	l1d_unsafe = true;
 	if (!steal_time.enabled())
 		return;
 	// In the middle of an instruction that is emulated it still uses translations.

@@ -64,6 +64,8 @@ void keep_new_task(Vcpu &vcpu, const x86::emulator::Registers &registers)
 Result<After> emulate(Vcpu &vcpu, vmx::Current vmcs)
 {
 	vcpu.statistics.add(machine::VcpuCounter::instructions_emulated);
+	// Memory that the guest names, through the VMM's mappings.
+	vcpu.l1d_unsafe = true;
 	auto &gprs = vcpu.residency.world().gprs;
 	const u64 rip = vcpu.state.rip(vmcs), rsp = vcpu.state.rsp(vmcs),
 		  rflags = vcpu.state.rflags(vmcs);

@@ -157,7 +157,9 @@ constexpr bool touches_foreign_memory(vmx::ExitReason reason)
 	case vmx::ExitReason::msr_read:
 	case vmx::ExitReason::msr_write:
 	case vmx::ExitReason::pause:
-	case vmx::ExitReason::xsetbv: return false;
+	case vmx::ExitReason::xsetbv:
+	// To map a page looks at none; what is emulated instead says so by itself.
+	case vmx::ExitReason::ept_violation: return false;
 	default: return true;
 	}
 }

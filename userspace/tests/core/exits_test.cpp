@@ -444,6 +444,56 @@ TEST_F(Exits, StringsOfAPort)
 	EXPECT_EQ(text, "hello");
 }
 
+// Like kvm_intel: after what may have read somebody's secrets, and not for exits that touch none.
+TEST_F(Exits, TheL1DataCacheIsFlushedAfterOthersRan)
+{
+	unload();
+	sim::set_mitigations(KVMPP_L1TF_FLUSH_COND | KVMPP_L1TF_FLUSH_MSR);
+	load();
+	const auto flushes = [] {
+		u64 sum = 0;
+		for (unsigned i = 0; i < sim::cpu_limit; ++i)
+			sum += sim::cpu(i).counts.l1d_flushes;
+		return sum;
+	};
+	const Guest32 guest;
+	u64 before = 0;
+	const auto access = [](u64 address) {
+		GuestExit exit = GuestExit::of(ExitReason::ept_violation, 1 | 3 << 7);
+		exit.guest_physical = address;
+		return exit;
+	};
+	EXPECT_EQ(guest.vcpu.run(sim::in_turn({
+			  [&](Guest &) {
+				  before = flushes();
+				  EXPECT_GT(before, 0u); // the VMM ran
+				  return GuestExit::of(ExitReason::external_interrupt);
+			  },
+			  [&](Guest &) { EXPECT_EQ(flushes(), before); return access(0x3000); },
+			  [&](Guest &g) { EXPECT_EQ(flushes(), before); return g.wrmsr(msr::misc_enable, 0); },
+			  [&](Guest &) {
+				  EXPECT_EQ(flushes(), before);
+				  return GuestExit::of(ExitReason::triple_fault);
+			  },
+		  })),
+		0);
+
+	unsigned rounds = 0, moves = 0;
+	const sim::Cpu *last = nullptr;
+	sim::preempt_every(7);
+	EXPECT_EQ(guest.vcpu.run([&](Guest &g) {
+		if (last && last != &g.cpu) {
+			++moves;
+			EXPECT_GT(flushes(), before);
+		}
+		last = &g.cpu;
+		before = flushes();
+		return GuestExit::of(++rounds < 200 ? ExitReason::external_interrupt : ExitReason::triple_fault);
+	}), 0);
+	sim::preempt_every(0);
+	EXPECT_GT(moves, 0u);
+}
+
 TEST_F(Exits, SpeculationControlsAreTheGuestsWhileItRuns)
 {
 	unload();
