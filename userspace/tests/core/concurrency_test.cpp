@@ -69,7 +69,8 @@ public:
 			EXPECT_EQ(vm.ioctl(KVM_CREATE_IRQCHIP), 0);
 		}
 		EXPECT_EQ(vm.set_slot(0, 0, ram, ring_bytes ? KVM_MEM_LOG_DIRTY_PAGES : 0), 0);
-		std::memcpy(ram.data() + 0x1000, "\xa1\x30\x00\xe0\xfe", 5); // mov eax, [0xfee00030]
+		if (chips)
+			std::memcpy(ram.data() + 0x1000, "\xa1\x30\x00\xe0\xfe", 5); // mov eax, [0xfee00030]
 		for (u64 id = 0; id < 2; ++id) {
 			vcpus[id] = vm.create_vcpu(id);
 			EXPECT_EQ(vcpus[id].set_supported_cpuid(), 0);
