@@ -57,11 +57,12 @@ inline void need_modules()
 		skip_test("no module to load here");
 }
 
-// A VM that was just closed lets go of its module a moment later.
+// A VM that was just closed lets go of its module a moment later; a thread that brought a page in when it comes to
+// its end.
 inline int unload_soon(const char *name)
 {
 	int answer;
-	for (int tries = 0; (answer = unload(name)) == -EAGAIN && tries < 100; ++tries)
+	for (int tries = 0; (answer = unload(name)) == -EAGAIN && tries < 3000; ++tries)
 		usleep(10'000);
 	return answer;
 }
