@@ -44,8 +44,8 @@ inline FastPath take_fast_path(Exit &exit)
 		[[fallthrough]];
 	default: return FastPath::not_taken;
 	}
-	// What choose_event() and serve_requests() are for.
-	if (vcpu.events.exception || vcpu.mailbox.requested())
+	// What choose_event(), serve_requests() and the VMM are for.
+	if (vcpu.events.exception || vcpu.mailbox.requested() || vcpu.dirty_ring.soft_full())
 		return FastPath::done;
 	if (vcpu.lapic && (vcpu.lapic->attention() || vcpu.lapic->injectable()))
 		return FastPath::done;

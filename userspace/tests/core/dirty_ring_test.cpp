@@ -58,6 +58,51 @@ struct Logged {
 	std::optional<Ring> ring;
 };
 
+// Exits that are answered at once do not keep the VMM from what it has to take out before more is written.
+TEST_P(DirtyRings, AGuestWithShortExitsIsStoppedInTime)
+{
+	constexpr u64 pages = 1200, between = 100;
+	Logged logged{pages};
+	// With everything mapped the processor's log is all that notes a write.
+	ASSERT_EQ(logged.vcpu.run([next = u64{0}](Guest &g) mutable -> GuestExit {
+		u8 value;
+		for (; next < pages; ++next)
+			if (const auto exit = g.read(next * page_size, &value, 1))
+				return *exit;
+		return g.out(0x80, 1, 0);
+	}), 0);
+
+	std::vector<u64> seen;
+	const auto collect = [&] {
+		for (const Written &written : logged.ring->harvest())
+			seen.push_back(written.offset);
+		EXPECT_GE(logged.reset(), 0);
+	};
+	u64 next = 0, since_exit = 0;
+	const auto writes = [&](Guest &g) -> GuestExit {
+		const u8 value = 1;
+		for (; next < pages; ++next, ++since_exit) {
+			if (since_exit == between) {
+				since_exit = 0;
+				return g.cpuid(0);
+			}
+			if (const auto exit = g.write(next * page_size, &value, 1))
+				return *exit;
+		}
+		return g.out(0x80, 1, 0);
+	};
+	bool was_full = false;
+	do {
+		ASSERT_EQ(logged.vcpu.run(writes), 0);
+		was_full |= logged.full();
+		collect();
+	} while (logged.full());
+	EXPECT_TRUE(was_full);
+	std::ranges::sort(seen);
+	seen.erase(std::ranges::unique(seen).begin(), seen.end());
+	EXPECT_EQ(seen.size(), pages);
+}
+
 TEST_P(DirtyRings, WhoMayHaveThem)
 {
 	EXPECT_EQ(sim::system_ioctl(KVM_CHECK_EXTENSION, KVM_CAP_DIRTY_LOG_RING), 65536 * 16);
