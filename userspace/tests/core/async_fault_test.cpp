@@ -24,11 +24,6 @@ constexpr u64 enabled = KVM_ASYNC_PF_ENABLED | KVM_ASYNC_PF_DELIVERY_AS_INT;
 constexpr u64 always = enabled | KVM_ASYNC_PF_SEND_ALWAYS;
 constexpr u32 all_are_there = ~u32{0};
 
-GuestExit to_vmm(Guest &guest)
-{
-	return guest.out(0x80, 1, 0);
-}
-
 class AsyncFaults : public Machine {
 protected:
 	void SetUp() override

@@ -24,6 +24,12 @@ namespace kvmpp::tests
 using sim::Guest;
 using sim::GuestExit;
 
+// An exit that the VMM sees, and whose instruction is over.
+inline GuestExit to_vmm(Guest &guest)
+{
+	return guest.out(0x80, 1, 0);
+}
+
 // What the host has given out and not got back.
 struct Given {
 	u64 memory = sim::memory_statistics().live;

@@ -174,29 +174,23 @@ TEST_F(PageLog, IsOnWhileSomeSlotIsLogged)
 
 TEST_F(PageLog, IsNotUsedWhereItMustNot)
 {
-	unload();
-	start(false);
-	{
+	const auto writes_fault = [] {
 		Logged logged{16};
 		logged.write_all();
 		EXPECT_EQ(logged.get().size(), 16u);
 		const Met met = logged.write_all();
 		EXPECT_FALSE(met.log_on);
 		EXPECT_EQ(met.faults, 16u);
-	}
+	};
+	unload();
+	start(false);
+	writes_fault();
 	unload();
 	// Without dirty flags there is nothing to note.
 	const u64 ept = sim::cpu(0).msrs.at(x86::msr::vmx_ept_vpid);
 	sim::set_msr_everywhere(x86::msr::vmx_ept_vpid, ept & ~bit(21));
 	start(true);
-	{
-		Logged logged{16};
-		logged.write_all();
-		EXPECT_EQ(logged.get().size(), 16u);
-		const Met met = logged.write_all();
-		EXPECT_FALSE(met.log_on);
-		EXPECT_EQ(met.faults, 16u);
-	}
+	writes_fault();
 	sim::set_msr_everywhere(x86::msr::vmx_ept_vpid, ept);
 }
 

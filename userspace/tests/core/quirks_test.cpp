@@ -23,11 +23,6 @@ long disable(const Vm &vm, u64 quirks, u32 capability = KVM_CAP_DISABLE_QUIRKS2)
 	return vm.ioctl(KVM_ENABLE_CAP, &request);
 }
 
-GuestExit to_vmm(Guest &guest)
-{
-	return guest.out(0x80, 1, 0);
-}
-
 GuestExit invalid_opcode(Guest &guest)
 {
 	guest.set(field::guest_rip, Guest32::code_address);

@@ -12,11 +12,6 @@ namespace smm = x86::smm;
 
 inline constexpr u32 smm_slot = 1 << 16;
 
-inline GuestExit to_vmm(Guest &g)
-{
-	return g.out(0x80, 1, 0);
-}
-
 // RSM at the handler's beginning: the processor does not know it there.
 inline GuestExit rsm(Guest &g)
 {

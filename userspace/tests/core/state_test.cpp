@@ -14,11 +14,6 @@ using vmx::ExitReason;
 using x86::Gpr;
 namespace field = vmx::field;
 
-GuestExit to_vmm(Guest &guest)
-{
-	return guest.out(0x80, 1, 0);
-}
-
 long enable(const Vm &vm, u32 capability)
 {
 	kvm_enable_cap request{};

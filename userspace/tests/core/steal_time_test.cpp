@@ -11,11 +11,6 @@ namespace
 
 constexpr u64 place = 0x3000;
 
-GuestExit to_vmm(Guest &guest)
-{
-	return guest.out(0x80, 1, 0);
-}
-
 class StealTime : public Machine {
 protected:
 	void SetUp() override
