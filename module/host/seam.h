@@ -331,8 +331,8 @@ void kvmpp_user_return_msrs_restore(void);
 /*
  * Brackets the stretch in which the CPU belongs to the guest; interrupts off. Begin puts the
  * guest's FPU state in place if a context switch took it away, and tells RCU and time accounting.
- * With interrupts off all the time it may be entered again after an end: the kernel wants to know of
- * that only where kvmpp_guest_tracked says so, and of the first entry's end neither elsewhere.
+ * While interrupts stay off the guest may be entered again after an end. Where kvmpp_guest_tracked is
+ * zero the kernel wants to know neither of that nor of any end: begin alone is called.
  */
 void kvmpp_guest_begin(void);
 void kvmpp_guest_again(void);

@@ -98,7 +98,7 @@ noinstr void kvmpp_guest_begin(void)
 
 __s32 kvmpp_guest_tracked __ro_after_init;
 
-/* Where none of these is there, the functions below do nothing. */
+/* On kernels with none of these the two functions below do nothing. */
 void __init kvmpp_guest_switch_init(void)
 {
 	kvmpp_guest_tracked = IS_ENABLED(CONFIG_TRACE_IRQFLAGS) || context_tracking_enabled();

@@ -207,7 +207,7 @@ void Vm::set_msr_filter(host::Own<MsrFilter> filter, bool active)
 
 bool Vm::filter_allows_msr(Vcpu &vcpu, u32 index, u32 access) const
 {
-	if (index >= x86::x2apic_msr_first && index <= x86::x2apic_msr_last)
+	if (x86::is_x2apic_msr(index))
 		return true;
 	ReadSection section{vcpu.reader};
 	return msr_filter_.read(section).allows(index, access);

@@ -27,16 +27,20 @@ void trap_after_instruction(Vcpu &vcpu);
 		trap_after_instruction(vcpu);
 }
 
+// Between a guest's entry and the end of its exit's handler; one for all exits of a turn.
 class Exit {
     public:
-	Exit(Vcpu &vcpu_, vmx::Current vmcs_, vmx::ExitReasonField reason_)
-		: vcpu{vcpu_}, vmcs{vmcs_}, reason{reason_}
+	Exit(Vcpu &vcpu_, vmx::Current vmcs_) : vcpu{vcpu_}, vmcs{vmcs_} {}
+	// The guest has been left once more: nothing is known but why.
+	void happened()
 	{
+		has_qualification_ = has_length_ = has_event_ = has_gpa_ = false;
+		reason = vmcs.read(vmx::field::exit_reason);
 	}
 
 	Vcpu &vcpu;
 	const vmx::Current vmcs;
-	const vmx::ExitReasonField reason;
+	vmx::ExitReasonField reason{};
 
 	u64 qualification() { return get(has_qualification_, qualification_, vmx::field::exit_qualification); }
 	u32 instruction_length()

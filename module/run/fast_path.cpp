@@ -15,16 +15,6 @@ namespace
 namespace msr = x86::msr;
 using x86::ApicRegister;
 
-constexpr u32 msr_of(ApicRegister name)
-{
-	return x86::x2apic_msr_first + static_cast<u32>(name) / 16;
-}
-
-constexpr bool is_x2apic(u32 index)
-{
-	return index >= x86::x2apic_msr_first && index <= x86::x2apic_msr_last;
-}
-
 // An interrupt for one processor by its ID: others go to as many as there are.
 bool has_one_target(u64 command)
 {
@@ -68,9 +58,9 @@ bool write_is_short(Exit &exit)
 	switch (exit.ecx()) {
 	case msr::tsc_deadline:
 	case msr::spec_ctrl: return true;
-	case msr_of(ApicRegister::self_ipi): return apic_is_current(vcpu);
-	case msr_of(ApicRegister::icr): return apic_is_current(vcpu) && has_one_target(exit.edx_eax());
-	case msr_of(ApicRegister::eoi): return end_is_short(vcpu);
+	case x86::x2apic_msr_of(ApicRegister::self_ipi): return apic_is_current(vcpu);
+	case x86::x2apic_msr_of(ApicRegister::icr): return apic_is_current(vcpu) && has_one_target(exit.edx_eax());
+	case x86::x2apic_msr_of(ApicRegister::eoi): return end_is_short(vcpu);
 	default: return false;
 	}
 }
@@ -85,7 +75,7 @@ bool answer_fast(Exit &exit)
 		return hypercall_is_short(exit.eax()) && handle_vmcall(exit).has_value();
 	case vmx::ExitReason::msr_write: return write_is_short(exit) && answer_msr_write(exit);
 	case vmx::ExitReason::msr_read:
-		return (!is_x2apic(exit.ecx()) || apic_is_current(vcpu)) && answer_msr_read(exit);
+		return (!x86::is_x2apic_msr(exit.ecx()) || apic_is_current(vcpu)) && answer_msr_read(exit);
 	case vmx::ExitReason::pause:
 		// Nobody else could be waited for.
 		return vcpu.vm.vcpus.count() == 1 && handle_nop(exit).has_value();

@@ -23,27 +23,20 @@ inline bool fast_path_open(const Vcpu &vcpu)
 	return !vcpu.debugger.control && !vcpu.task_priority.shared.value;
 }
 
-// Handlers that neither sleep nor look into the guest's memory. False: nothing has happened.
+// All but CPUID, by handlers that neither sleep nor look into the guest's memory. False: nothing has happened.
 bool answer_fast(Exit &exit);
 
 // Interrupts off.
 inline FastPath take_fast_path(Exit &exit)
 {
 	const Vcpu &vcpu = exit.vcpu;
-	switch (exit.reason.raw) { // with no bit for what else has happened
-	case EXIT_REASON_CPUID: (void)handle_cpuid(exit); break;
-	case EXIT_REASON_VMCALL:
-	case EXIT_REASON_MSR_READ:
-	case EXIT_REASON_MSR_WRITE:
-	case EXIT_REASON_PAUSE_INSTRUCTION:
-	case EXIT_REASON_IO_INSTRUCTION:
-	case EXIT_REASON_APIC_WRITE:
-	case EXIT_REASON_PREEMPTION_TIMER:
-		if (answer_fast(exit))
-			break;
-		[[fallthrough]];
-	default: return FastPath::not_taken;
-	}
+	// With a bit for what else has happened it is not so short.
+	if (exit.reason.raw >> 16)
+		return FastPath::not_taken;
+	if (exit.reason.basic() == vmx::ExitReason::cpuid)
+		(void)handle_cpuid(exit);
+	else if (!answer_fast(exit))
+		return FastPath::not_taken;
 	// What choose_event(), serve_requests() and the VMM are for.
 	if (vcpu.events.exception || vcpu.mailbox.requested() || vcpu.dirty_ring.soft_full())
 		return FastPath::done;

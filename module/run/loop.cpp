@@ -164,16 +164,14 @@ constexpr bool touches_foreign_memory(vmx::ExitReason reason)
 	}
 }
 
-// How a stretch in the guest has ended.
-struct Ran {
-	enum class How : u8 { refused, failed, exited, answered } how; // answered: the exit was handled
-	vmx::ExitReasonField reason{};
-};
+// How a stretch in the guest has ended; `answered`: its last exit was handled.
+enum class Ended : u8 { refused, failed, exited, answered };
 
 // Interrupts off. Runs the guest until it exits for more than the fast path has.
-Ran run_guest(Vcpu &vcpu, vmx::Current vmcs)
+Ended run_guest(Exit &exit)
 {
-	using How = Ran::How;
+	Vcpu &vcpu = exit.vcpu;
+	const vmx::Current vmcs = exit.vmcs;
 	const bool has_fast_path = fast_path_open(vcpu);
 	KVMPP_CONSTRUCTED Stretch stretch{vcpu, vmcs};
 	for (;;) {
@@ -186,16 +184,16 @@ Ran run_guest(Vcpu &vcpu, vmx::Current vmcs)
 			empty_page_log(vcpu, vmcs);
 		vcpu.state.exited();
 		if (!entered) [[unlikely]]
-			return {How::refused};
-		KVMPP_CONSTRUCTED Exit exit{vcpu, vmcs, vmcs.read(field::exit_reason)};
+			return Ended::refused;
+		exit.happened();
 		if (exit.reason.entry_failed()) [[unlikely]]
-			return {How::failed, exit.reason};
+			return Ended::failed;
 		vcpu.residency.world().launched = true;
 		vcpu.statistics.add_exit(exit.reason.basic());
 		KVMPP_TRACE(exit, vcpu.id, exit.reason.raw, exit.rip(), exit.qualification());
 		const FastPath fast = has_fast_path ? take_fast_path(exit) : FastPath::not_taken;
 		if (fast != FastPath::again)
-			return {fast == FastPath::done ? How::answered : How::exited, exit.reason};
+			return fast == FastPath::done ? Ended::answered : Ended::exited;
 	}
 }
 
@@ -233,29 +231,29 @@ Result<After> run_once(Vcpu &vcpu, vmx::Current vmcs)
 	write_event(vcpu, vmcs);
 	if (vcpu.debugger.control) [[unlikely]]
 		arm_debugger(vcpu, vmcs);
-	const Ran ran = run_guest(vcpu, vmcs);
+	KVMPP_CONSTRUCTED Exit exit{vcpu, vmcs};
+	const Ended ended = run_guest(exit);
 	vcpu.mailbox.leave_guest();
 	if (vcpu.debugger.control) [[unlikely]]
 		disarm_debugger(vcpu, vmcs);
-	KVMPP_CONSTRUCTED Exit exit{vcpu, vmcs, ran.reason};
-	if (ran.how == Ran::How::exited || ran.how == Ran::How::failed)
+	if (ended == Ended::exited || ended == Ended::failed)
 		serve_host_event(exit);
 	kvmpp_guest_leave();
-	if (ran.how == Ran::How::refused) [[unlikely]]
+	if (ended == Ended::refused) [[unlikely]]
 		return entry_refused(vcpu, vmcs);
-	if (ran.how == Ran::How::failed) [[unlikely]]
+	if (ended == Ended::failed) [[unlikely]]
 		return entry_failed(exit);
 
-	recover_event(vcpu, vmcs, ran.reason.basic());
+	recover_event(vcpu, vmcs, exit.reason.basic());
 	if (vcpu.task_priority.shared.value) [[unlikely]]
 		take_task_priority(vcpu);
 	if (vcpu.pv_eoi.offered())
 		take_end_of_interrupt(vcpu);
-	if (ran.how == Ran::How::answered)
+	if (ended == Ended::answered)
 		return After::reenter;
-	vcpu.l1d_unsafe |= touches_foreign_memory(ran.reason.basic());
+	vcpu.l1d_unsafe |= touches_foreign_memory(exit.reason.basic());
 	const Result<After> after = dispatch(exit);
-	if (ran.reason.bus_locked() && after) [[unlikely]]
+	if (exit.reason.bus_locked() && after) [[unlikely]]
 		return report_bus_lock(vcpu, *after);
 	return after;
 }

@@ -6,6 +6,7 @@
 #include "run/apic_effects.h"
 #include "run/clock_page.h"
 #include "x86/control_registers.h"
+#include "x86/memory_types.h"
 #include "x86/msr.h"
 
 namespace kvmpp::run
@@ -37,39 +38,6 @@ u64 *find_mtrr(machine::Mtrrs &mtrrs, u32 index)
 		return &mtrrs.fixed[3 + index - msr::mtrr_fix_4k_c0000];
 	default: return nullptr;
 	}
-}
-
-constexpr bool mtrr_type_valid(u64 type)
-{
-	return type < 8 && bit(type) & (bit(0) | bit(1) | bit(4) | bit(5) | bit(6));
-}
-
-constexpr bool mtrr_valid(u32 index, u64 value, unsigned physical_bits)
-{
-	if (index == msr::mtrr_default_type) {
-		constexpr u64 enables = bit(10) | bit(11);
-		return !(value & ~(enables | 0xff)) && mtrr_type_valid(value & 0xff);
-	}
-	if (index < msr::mtrr_fix_64k) {
-		const u64 reserved = bits(63, physical_bits);
-		const bool is_base = !(index & 1);
-		return is_base ? !(value & (reserved | 0xf00)) && mtrr_type_valid(value & 0xff)
-			       : !(value & (reserved | 0x7ff));
-	}
-	for (unsigned i = 0; i < 8; ++i)
-		if (!mtrr_type_valid(value >> i * 8 & 0xff))
-			return false;
-	return true;
-}
-
-constexpr bool pat_valid(u64 value)
-{
-	for (unsigned i = 0; i < 8; ++i) {
-		const u64 type = value >> i * 8 & 0xff;
-		if (type > 7 || type == 2 || type == 3)
-			return false;
-	}
-	return true;
 }
 
 // --- single registers ---------------------------------------------------------------------------
@@ -274,11 +242,6 @@ bool write_paravirtual(Vcpu &vcpu, u32 index, u64 value, By by)
 	}
 }
 
-constexpr bool is_x2apic(u32 index)
-{
-	return index >= msr::x2apic_first && index <= msr::x2apic_last;
-}
-
 // Performance events and branch records of processors without them: read as zero, and may be cleared.
 constexpr bool reads_as_zero(u32 index)
 {
@@ -304,7 +267,7 @@ constexpr bool reads_as_zero(u32 index)
 std::optional<u64> read_msr(Vcpu &vcpu, vmx::Current vmcs, u32 index, By by)
 {
 	auto &msrs = vcpu.msrs;
-	if (is_x2apic(index))
+	if (x86::is_x2apic_msr(index))
 		return vcpu.lapic ? vcpu.lapic->read_msr(index) : std::nullopt;
 
 	switch (index) {
@@ -390,7 +353,7 @@ namespace
 	case msr::apic_base: return vcpu.set_apic_base(value, by == By::vmm).has_value();
 	case msr::efer: return write_efer(vcpu, vmcs, value, by);
 	case msr::pat:
-		if (!pat_valid(value))
+		if (!x86::pat_valid(value))
 			return false;
 		vcpu.state.set_pat(value);
 		return true;
@@ -473,7 +436,7 @@ namespace
 	case MSR_KVM_SYSTEM_TIME_NEW: return write_paravirtual(vcpu, index, value, by);
 	}
 	if (u64 *mtrr = find_mtrr(msrs.mtrrs, index)) {
-		if (!mtrr_valid(index, value, vcpu.cpuid.physical_bits()))
+		if (!x86::mtrr_valid(index, value, vcpu.cpuid.physical_bits()))
 			return false;
 		*mtrr = value;
 		return true;
@@ -492,7 +455,7 @@ bool write_msr(Vcpu &vcpu, vmx::Current vmcs, u32 index, u64 value, By by)
 		vcpu.set_tsc_deadline(value);
 		return true;
 	}
-	if (is_x2apic(index))
+	if (x86::is_x2apic_msr(index))
 		return vcpu.lapic && apply_apic_effect(vcpu, vcpu.lapic->write_msr(index, value));
 	return write_other(vcpu, vmcs, index, value, by);
 }
@@ -502,7 +465,7 @@ bool knows_msr(Vcpu &vcpu, vmx::Current vmcs, u32 index)
 	switch (index) {
 	case msr::pred_cmd:
 	case msr::microcode_update: return true; // written only
-	default: return is_x2apic(index) || read_msr(vcpu, vmcs, index, By::vmm).has_value();
+	default: return x86::is_x2apic_msr(index) || read_msr(vcpu, vmcs, index, By::vmm).has_value();
 	}
 }
 

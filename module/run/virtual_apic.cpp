@@ -18,11 +18,6 @@ namespace secondary = vmx::secondary;
 using machine::ApicHelp;
 using x86::ApicRegister;
 
-constexpr u32 msr_of(ApicRegister name)
-{
-	return x86::x2apic_msr_first + static_cast<u32>(name) / 16;
-}
-
 ApicHelp help_for(const Vcpu &vcpu)
 {
 	const vmx::Controls &controls = vcpu.vm.hypervisor.engine().controls();
@@ -51,10 +46,10 @@ void follow_x2apic(Vcpu &vcpu, bool in_page)
 {
 	for (u32 offset = 0; offset < x86::ApicPage::register_bytes; offset += 16) {
 		const auto name = static_cast<ApicRegister>(offset);
-		vcpu.msr_bitmap.intercept_reads(msr_of(name), !in_page || !vcpu.lapic->readable_in_page(name));
+		vcpu.msr_bitmap.intercept_reads(x86::x2apic_msr_of(name), !in_page || !vcpu.lapic->readable_in_page(name));
 	}
 	for (const auto name : {ApicRegister::tpr, ApicRegister::eoi, ApicRegister::self_ipi})
-		vcpu.msr_bitmap.intercept_writes(msr_of(name), !in_page);
+		vcpu.msr_bitmap.intercept_writes(x86::x2apic_msr_of(name), !in_page);
 }
 
 void write_eoi_vectors(vmx::Current vmcs, const std::array<u64, 4> &vectors)

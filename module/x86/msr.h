@@ -23,8 +23,8 @@ inline constexpr u32 p5_mc_addr = 0x0, p5_mc_type = 0x1, tsc = 0x10, platform_id
 		     mtrr_fix_4k_c0000 = 0x268, mtrr_fix_4k_f8000 = 0x26f, pat = 0x277,
 		     mtrr_default_type = 0x2ff,
 		     core_c3_residency = 0x3fc, core_c6_residency = 0x3fd, core_c7_residency = 0x3fe,
-		     mc0_ctl = 0x400, core_c1_residency = 0x660, tsc_deadline = 0x6e0, x2apic_first = 0x800,
-		     x2apic_last = 0x8ff, xss = 0xda0, efer = 0xc0000080, star = 0xc0000081,
+		     mc0_ctl = 0x400, core_c1_residency = 0x660, tsc_deadline = 0x6e0, 
+		     xss = 0xda0, efer = 0xc0000080, star = 0xc0000081,
 		     lstar = 0xc0000082, cstar = 0xc0000083, syscall_mask = 0xc0000084, fs_base = 0xc0000100,
 		     gs_base = 0xc0000101, kernel_gs_base = 0xc0000102, tsc_aux = 0xc0000103;
 

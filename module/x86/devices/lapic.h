@@ -32,6 +32,16 @@ inline constexpr u64 default_address = 0xfee00000;
 
 inline constexpr u32 x2apic_msr_first = 0x800, x2apic_msr_last = 0x8ff;
 
+constexpr bool is_x2apic_msr(u32 index)
+{
+	return index >= x2apic_msr_first && index <= x2apic_msr_last;
+}
+
+constexpr u32 x2apic_msr_of(ApicRegister name)
+{
+	return x2apic_msr_first + static_cast<u32>(name) / 16;
+}
+
 // Inputs that the local vector table serves, by their entry.
 enum class LocalSource : u16 {
 	cmci = static_cast<u16>(ApicRegister::lvt_cmci),
